@@ -1,0 +1,419 @@
+//! The association with one peer: a function of (now, input) to outputs.
+//!
+//! It holds no payload, socket, clock or randomness, so that every interleaving of dials, greetings
+//! and losses can be tested (see `association/tests.rs`). The driver feeds it and does what it says.
+//!
+//! ```text
+//!            Wanted                Greeted
+//!   Idle ──────────────► Dialing ───────────► Active
+//!    ▲                    │   ▲                 │ ▲
+//!    │ Timer, nothing     │   │ Timer           │ │ Incoming (any state but a preferred dial)
+//!    │ pending            ▼   │                 ▼ │
+//!    └────────────────── Backoff ◄───────────────┘ Lost
+//! ```
+//!
+//! **Both dial at once.** The dial of the lesser address is preferred. Its dialler parks the other's
+//! connection until its own is decided, and accepts the parked one should its own fail; the other
+//! node accepts and abandons its own dial. So one connection lives whatever arrives first, and a
+//! pair that can reach each other in one direction alone still associates.
+//!
+//! **Late greetings.** A node numbers its dials per peer, and says in `Accepted` which of its own it
+//! has abandoned. A greeting with a number that was already seen is from a connection that its
+//! sender gave up, and is refused; a greater one means that the peer lost the old connection, and
+//! replaces it.
+
+use std::time::{Duration, Instant};
+
+use crate::control::Instance;
+use crate::error::AssociationError;
+
+#[cfg(test)]
+mod tests;
+
+/// A connection as this node counts them, per peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum LinkId {
+    /// Dialled by this node: the number of the attempt.
+    Dialled(u64),
+    /// Accepted by this node: a running number.
+    Accepted(u64),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// There is something to send.
+    Wanted,
+    /// The time of [`Association::wake_at`] has come. `pending`: something waits to be sent or
+    /// acknowledged.
+    Timer { pending: bool },
+    /// The peer accepted our dial. `attempt`: the last of its own dials, all abandoned.
+    Greeted { link: LinkId, instance: Instance, attempt: u64 },
+    /// Our dial came to nothing.
+    DialFailed { link: LinkId, error: AssociationError },
+    /// The peer dialled, and its greeting is in order.
+    Incoming { link: LinkId, instance: Instance, attempt: u64 },
+    /// A connection broke, or the peer closed it.
+    Lost { link: LinkId, reason: AssociationError },
+    /// Nothing was sent either way for the configured time.
+    Release,
+    /// The user asked for the connection to be closed; it comes back when wanted.
+    Disconnect,
+    /// The node shuts down.
+    Shutdown,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Dial; ends in `Greeted` or `DialFailed` with this link, unless it is closed before.
+    Dial { link: LinkId },
+    /// Lanes flow over this link from now on. An accepted link is answered with `Accepted` first.
+    Activate { link: LinkId, instance: Instance },
+    /// Lanes stop; what is not acknowledged is retained.
+    Deactivate { link: LinkId, reason: AssociationError },
+    /// Close a connection, or end a dial; tell the peer why.
+    Close { link: LinkId, reason: AssociationError },
+    /// Report a failed dial.
+    ReportDialFailed { error: AssociationError, retry_in: Duration },
+    /// Report a refused connection.
+    ReportRefused { link: LinkId, error: AssociationError },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Timing {
+    /// The wait after a first failure; doubles with each further one.
+    pub(crate) backoff_min: Duration,
+    pub(crate) backoff_max: Duration,
+    /// An association that lived this long was no part of a flapping series.
+    pub(crate) stable_after: Duration,
+    /// How long a lost peer is dialled again though nothing is to be sent.
+    pub(crate) reconnect_for: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Idle,
+    Dialing { link: LinkId, parked: Option<Parked> },
+    Backoff { until: Instant },
+    Active { link: LinkId, since: Instant },
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Parked {
+    link: LinkId,
+    instance: Instance,
+}
+
+#[derive(Debug)]
+pub(crate) struct Association {
+    /// Ours is the lesser address, so that of two dials at once ours is kept.
+    preferred: bool,
+    timing: Timing,
+    state: State,
+    /// Our dials so far.
+    attempt: u64,
+    /// The peer's latest life, and its latest dial that was seen or abandoned.
+    seen: Option<(Instance, u64)>,
+    failures: u32,
+    /// Until when a lost peer is dialled without anything to send.
+    reconnect_until: Option<Instant>,
+    jitter: Jitter,
+}
+
+impl Association {
+    /// `preferred`: this node's address is less than the peer's. `seed`: for the backoff's jitter.
+    pub(crate) fn new(preferred: bool, timing: Timing, seed: u64) -> Self {
+        Self {
+            preferred,
+            timing,
+            state: State::Idle,
+            attempt: 0,
+            seen: None,
+            failures: 0,
+            reconnect_until: None,
+            jitter: Jitter(seed),
+        }
+    }
+
+    /// When a `Timer` input is due.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Backoff { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// The link that lanes flow over.
+    pub(crate) fn active(&self) -> Option<LinkId> {
+        match self.state {
+            State::Active { link, .. } => Some(link),
+            _ => None,
+        }
+    }
+
+    /// Our dials so far; those before the current one are abandoned.
+    pub(crate) fn attempt(&self) -> u64 {
+        self.attempt
+    }
+
+    /// Nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state == State::Idle
+    }
+
+    /// What to do about `input`, in order.
+    pub(crate) fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        match input {
+            Input::Wanted => {
+                if self.state == State::Idle {
+                    self.dial(&mut out);
+                }
+            }
+            Input::Timer { pending } => self.timer(now, pending, &mut out),
+            Input::Greeted { link, instance, attempt } => {
+                self.greeted(now, link, instance, attempt, &mut out);
+            }
+            Input::DialFailed { link, error } => self.dial_failed(now, link, error, &mut out),
+            Input::Incoming { link, instance, attempt } => {
+                self.incoming(now, link, instance, attempt, &mut out);
+            }
+            Input::Lost { link, reason } => self.lost(now, link, reason, &mut out),
+            Input::Release => {
+                if let State::Active { link, .. } = self.state {
+                    self.state = State::Idle;
+                    let reason = AssociationError::Idle;
+                    out.push(Output::Deactivate { link, reason: reason.clone() });
+                    out.push(Output::Close { link, reason });
+                }
+            }
+            Input::Disconnect => {
+                if let State::Active { link, .. } = self.state {
+                    let reason = AssociationError::Disconnected;
+                    self.lost(now, link, reason.clone(), &mut out);
+                    out.push(Output::Close { link, reason });
+                }
+            }
+            Input::Shutdown => self.shutdown(&mut out),
+        }
+        out
+    }
+
+    fn timer(&mut self, now: Instant, pending: bool, out: &mut Vec<Output>) {
+        let State::Backoff { until } = self.state else { return };
+        if now < until {
+            return;
+        }
+        if pending || self.reconnect_until.is_some_and(|t| now < t) {
+            self.dial(out);
+        } else {
+            self.state = State::Idle;
+        }
+    }
+
+    fn dial(&mut self, out: &mut Vec<Output>) {
+        self.attempt += 1;
+        let link = LinkId::Dialled(self.attempt);
+        self.state = State::Dialing { link, parked: None };
+        out.push(Output::Dial { link });
+    }
+
+    fn greeted(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        instance: Instance,
+        attempt: u64,
+        out: &mut Vec<Output>,
+    ) {
+        let State::Dialing { link: ours, parked } = self.state else {
+            return superseded(link, out);
+        };
+        if ours != link {
+            return superseded(link, out);
+        }
+        match self.seen {
+            Some((known, _)) if instance < known => {
+                let error = stale(instance, known);
+                out.push(Output::Close { link, reason: error.clone() });
+                return self.dial_failed(now, link, error, out);
+            }
+            Some((known, seen)) if instance == known => {
+                self.seen = Some((instance, attempt.max(seen)));
+            }
+            _ => self.seen = Some((instance, attempt)),
+        }
+        if let Some(parked) = parked {
+            superseded(parked.link, out);
+        }
+        self.activate(now, link, instance, out);
+    }
+
+    fn dial_failed(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        error: AssociationError,
+        out: &mut Vec<Output>,
+    ) {
+        let State::Dialing { link: ours, parked } = self.state else { return };
+        if ours != link {
+            return;
+        }
+        if let Some(parked) = parked {
+            return self.activate(now, parked.link, parked.instance, out);
+        }
+        if error == AssociationError::Superseded {
+            // The peer's own dial is on its way here: no failure, only a wait for it.
+            self.back_off(now);
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let retry_in = if error.is_misconfiguration() {
+            self.back_off_for(now, self.timing.backoff_max)
+        } else {
+            self.back_off(now)
+        };
+        out.push(Output::ReportDialFailed { error, retry_in });
+    }
+
+    fn incoming(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        instance: Instance,
+        attempt: u64,
+        out: &mut Vec<Output>,
+    ) {
+        let previous = self.seen;
+        if let Some((known, seen)) = previous {
+            if instance < known {
+                let error = stale(instance, known);
+                out.push(Output::Close { link, reason: error.clone() });
+                out.push(Output::ReportRefused { link, error });
+                return;
+            }
+            if instance == known && attempt <= seen {
+                return superseded(link, out);
+            }
+        }
+        if self.state == State::Closed {
+            out.push(Output::Close { link, reason: AssociationError::ShuttingDown });
+            return;
+        }
+        self.seen = Some((instance, attempt));
+        let restarted = previous.is_some_and(|(known, _)| known != instance);
+        match self.state {
+            // What we dial is the peer's earlier life, if it restarted: nothing will come of that.
+            State::Dialing { link: ours, parked } if self.preferred && !restarted => {
+                if let Some(parked) = parked {
+                    superseded(parked.link, out);
+                }
+                let parked = Some(Parked { link, instance });
+                self.state = State::Dialing { link: ours, parked };
+            }
+            State::Dialing { link: ours, parked } => {
+                superseded(ours, out);
+                if let Some(parked) = parked {
+                    superseded(parked.link, out);
+                }
+                self.activate(now, link, instance, out);
+            }
+            State::Active { link: old, .. } => {
+                let reason = AssociationError::Superseded;
+                out.push(Output::Deactivate { link: old, reason: reason.clone() });
+                out.push(Output::Close { link: old, reason });
+                self.activate(now, link, instance, out);
+            }
+            State::Idle | State::Backoff { .. } | State::Closed => {
+                self.activate(now, link, instance, out);
+            }
+        }
+    }
+
+    fn activate(&mut self, now: Instant, link: LinkId, instance: Instance, out: &mut Vec<Output>) {
+        self.state = State::Active { link, since: now };
+        out.push(Output::Activate { link, instance });
+    }
+
+    fn lost(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        reason: AssociationError,
+        out: &mut Vec<Output>,
+    ) {
+        match self.state {
+            State::Active { link: active, since } if active == link => {
+                if now.saturating_duration_since(since) >= self.timing.stable_after {
+                    self.failures = 0;
+                } else {
+                    self.failures = self.failures.saturating_add(1);
+                }
+                let left = matches!(reason, AssociationError::Goodbye | AssociationError::Idle);
+                self.reconnect_until = (!left).then(|| now + self.timing.reconnect_for);
+                self.back_off(now);
+                out.push(Output::Deactivate { link, reason });
+            }
+            State::Dialing { link: ours, parked: Some(parked) } if parked.link == link => {
+                self.state = State::Dialing { link: ours, parked: None };
+            }
+            _ => {}
+        }
+    }
+
+    fn shutdown(&mut self, out: &mut Vec<Output>) {
+        let reason = AssociationError::ShuttingDown;
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Active { link, .. } => {
+                out.push(Output::Deactivate { link, reason: reason.clone() });
+                out.push(Output::Close { link, reason });
+            }
+            State::Dialing { link, parked } => {
+                out.push(Output::Close { link, reason: reason.clone() });
+                if let Some(parked) = parked {
+                    out.push(Output::Close { link: parked.link, reason });
+                }
+            }
+            State::Idle | State::Backoff { .. } | State::Closed => {}
+        }
+    }
+
+    /// Waits twice as long after each failure, and between half and all of that: peers that lost
+    /// each other together do not come back together.
+    fn back_off(&mut self, now: Instant) -> Duration {
+        let doublings = self.failures.saturating_sub(1).min(16);
+        let full = self.timing.backoff_min * (1 << doublings);
+        self.back_off_for(now, full.min(self.timing.backoff_max))
+    }
+
+    fn back_off_for(&mut self, now: Instant, full: Duration) -> Duration {
+        let wait = full.mul_f64(self.jitter.next(0.5));
+        self.state = State::Backoff { until: now + wait };
+        wait
+    }
+}
+
+fn superseded(link: LinkId, out: &mut Vec<Output>) {
+    out.push(Output::Close { link, reason: AssociationError::Superseded });
+}
+
+fn stale(claimed: Instance, known: Instance) -> AssociationError {
+    AssociationError::Stale { claimed: claimed.incarnation, known: known.incarnation }
+}
+
+/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): jitter needs no more.
+#[derive(Debug)]
+struct Jitter(u64);
+
+impl Jitter {
+    /// From `low` up to 1.
+    fn next(&mut self, low: f64) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        low + (1.0 - low) * (z >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}

@@ -1,0 +1,205 @@
+//! The drop-in for `atomr-cluster`'s transports (feature `atomr`, on by default).
+//!
+//! [`ClusterTransport`] is an `atomr_cluster::GossipTransport`, `start` takes the sender that a
+//! daemon's `gossip_inbox()` gives and any `atomr_cluster::RemoteMessageSink`, and addresses convert
+//! both ways. [`down_lost_members`] tells a daemon of nodes that are gone, which nothing else does.
+//!
+//! Numeric IPv6 addresses do not work with atomr: its `Address::parse`, which its daemons apply to
+//! every gossip message's sender, cannot read them. Advertise a host name that resolves to IPv6.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use atomr_cluster::{ClusterDaemonHandle, GossipPdu, GossipTransport, MemberStatus};
+use atomr_core::actor::Address as AtomrAddress;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::address::{Address, SCHEME};
+use crate::error::{AddressError, PeerError, SendError};
+use crate::frame::{RemoteTell, RemoteTellRef};
+use crate::sink::{RemoteMessageSink, TellSink};
+use crate::stats::PeerState;
+use crate::transport::ClusterTransport;
+
+#[cfg(test)]
+mod tests;
+
+impl From<&Address> for AtomrAddress {
+    fn from(address: &Address) -> Self {
+        Self::remote(SCHEME, address.system(), address.host(), address.port())
+    }
+}
+
+impl From<Address> for AtomrAddress {
+    fn from(address: Address) -> Self {
+        Self::from(&address)
+    }
+}
+
+/// Fails for an address without host and port, and for another transport's scheme.
+impl TryFrom<&AtomrAddress> for Address {
+    type Error = AddressError;
+
+    fn try_from(address: &AtomrAddress) -> Result<Self, AddressError> {
+        let (Some(host), Some(port)) = (&address.host, address.port) else {
+            return Err(AddressError::Local { address: address.to_string() });
+        };
+        if address.protocol != SCHEME {
+            return Err(AddressError::Scheme { scheme: address.protocol.clone() });
+        }
+        Self::new(address.system.as_str(), host.as_str(), port)
+    }
+}
+
+impl TryFrom<AtomrAddress> for Address {
+    type Error = AddressError;
+
+    fn try_from(address: AtomrAddress) -> Result<Self, AddressError> {
+        Self::try_from(&address)
+    }
+}
+
+/// Best effort, as the trait has it: what cannot be sent is logged. A daemon's gossip to itself is
+/// left out.
+impl GossipTransport for ClusterTransport {
+    fn send(&self, target: &AtomrAddress, pdu: GossipPdu) {
+        let to = match Address::try_from(target) {
+            Ok(to) => to,
+            Err(error) => return tracing::warn!(%target, %error, "gossip not sent"),
+        };
+        match self.send_gossip(&to, &pdu) {
+            Ok(())
+            | Err(
+                SendError::ShuttingDown(()) | SendError::Peer { source: PeerError::Own(_), .. },
+            ) => {}
+            Err(error) => tracing::warn!(%target, %error, "gossip not sent"),
+        }
+    }
+}
+
+/// An `atomr_cluster::RemoteMessageSink` does not learn the sending node.
+impl From<Arc<dyn atomr_cluster::RemoteMessageSink>> for TellSink {
+    fn from(sink: Arc<dyn atomr_cluster::RemoteMessageSink>) -> Self {
+        Self(Arc::new(AtomrSink(sink)))
+    }
+}
+
+struct AtomrSink(Arc<dyn atomr_cluster::RemoteMessageSink>);
+
+impl RemoteMessageSink for AtomrSink {
+    fn deliver(&self, _from: &Address, tell: RemoteTellRef<'_>) {
+        self.0.deliver(tell.target_path, tell.manifest, tell.payload, tell.sender_path);
+    }
+}
+
+impl ClusterTransport {
+    /// A tell with the parameters of `TcpClusterTransport::send_remote`; unlike there, the caller
+    /// learns of a tell that is not accepted, and gets it back.
+    ///
+    /// # Errors
+    /// [`SendRemoteError`].
+    pub fn send_remote(
+        &self,
+        target: &AtomrAddress,
+        target_path: String,
+        manifest: String,
+        payload: Vec<u8>,
+        sender_path: Option<String>,
+    ) -> Result<(), SendRemoteError> {
+        let tell = RemoteTell { target_path, manifest, payload, sender_path };
+        match Address::try_from(target) {
+            Ok(to) => Ok(self.tell(&to, tell)?),
+            Err(error) => Err(SendRemoteError::Address { error, tell }),
+        }
+    }
+}
+
+/// Why [`ClusterTransport::send_remote`] did not accept a tell.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendRemoteError {
+    /// The target is not an address of this transport.
+    #[error("{error}")]
+    Address {
+        /// What is wrong with it.
+        error: AddressError,
+        /// What was to be sent.
+        tell: RemoteTell,
+    },
+    /// Not accepted.
+    #[error(transparent)]
+    Send(#[from] SendError<RemoteTell>),
+}
+
+/// Downs members of `daemon` whose node could not be reached for `after`, for as long as they cannot.
+///
+/// An atomr daemon learns of dead nodes from nobody: a killed member stays `Up` until somebody calls
+/// `down`. This task does, by what the transport knows: a member counts as lost from the moment its
+/// association ended, or was first tried, without a new one. A member that gossip from another node
+/// brings back (the daemon's merge is naive) is downed again.
+///
+/// Opt-in, since it decides by this node's view alone: in a partition each side downs the other. Put
+/// `after` well above the idle timeout and the time of a restart.
+///
+/// The task ends with the daemon, with the transport, or by aborting the handle.
+pub fn down_lost_members(
+    transport: &ClusterTransport,
+    daemon: &Arc<ClusterDaemonHandle>,
+    after: Duration,
+) -> JoinHandle<()> {
+    let daemon = Arc::downgrade(daemon);
+    tokio::spawn(watch(transport.downgrade(), daemon, after))
+}
+
+async fn watch(
+    transport: crate::transport::WeakTransport,
+    daemon: Weak<ClusterDaemonHandle>,
+    after: Duration,
+) {
+    let period = (after / 4).clamp(Duration::from_millis(20), Duration::from_secs(1));
+    let mut tick = interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut lost = HashMap::new();
+    loop {
+        tick.tick().await;
+        let (Some(transport), Some(daemon)) = (transport.upgrade(), daemon.upgrade()) else {
+            return;
+        };
+        let members = daemon.snapshot().state.members;
+        lost.retain(|address, _| members.iter().any(|member| member.address == *address));
+        for member in members {
+            let Ok(address) = Address::try_from(&member.address) else { continue };
+            if address == *transport.address() {
+                continue;
+            }
+            if !is_lost(&transport, &address) {
+                lost.remove(&member.address);
+                continue;
+            }
+            let since = *lost.entry(member.address.clone()).or_insert_with(Instant::now);
+            let alive = matches!(
+                member.status,
+                MemberStatus::Up | MemberStatus::WeaklyUp | MemberStatus::Leaving
+            );
+            if alive && since.elapsed() >= after {
+                tracing::warn!(member = %member.address, "unreachable for {after:?}: downing it");
+                daemon.down(member.address);
+            }
+        }
+    }
+}
+
+/// Whether the node was wanted and not had, when last heard of. A peer that was released as idle is
+/// not lost; one that is not dialled any more since nobody sends to it still is.
+fn is_lost(transport: &ClusterTransport, address: &Address) -> bool {
+    let Some(peer) = transport.peer_stats(address) else { return false };
+    match peer.state {
+        PeerState::Connected => false,
+        PeerState::Connecting => true,
+        PeerState::Idle => {
+            !matches!(peer.last_error, None | Some(crate::error::AssociationError::Idle))
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! How a node behaves; every limit and time of the transport.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::address::{Incarnation, check_system};
+use crate::error::ConfigError;
+use crate::lane::MAX_TELL_LANES;
+use crate::outbound::CHUNK;
+
+/// What gossip and control may always use of the connection's send window, in bytes.
+const GOSSIP_RESERVE: u64 = 2 * 1024 * 1024;
+
+/// Where the transport's tasks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Runtime {
+    /// On the runtime that the node is started in.
+    #[default]
+    Current,
+    /// On threads of its own (at least 1), so that an application that keeps its runtime busy delays
+    /// neither gossip nor acknowledgements.
+    Dedicated {
+        /// How many threads.
+        threads: usize,
+    },
+}
+
+/// A node's configuration; made by [`Config::builder`], which checks it.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub(crate) system: String,
+    pub(crate) cluster: String,
+    pub(crate) bind: SocketAddr,
+    pub(crate) advertise_host: Option<String>,
+    pub(crate) advertise_port: Option<u16>,
+    pub(crate) incarnation: Option<Incarnation>,
+    pub(crate) runtime: Runtime,
+    pub(crate) tell_lanes: u8,
+    pub(crate) lane_budget: usize,
+    pub(crate) node_budget: usize,
+    pub(crate) gossip_budget: usize,
+    pub(crate) stream_window: u64,
+    pub(crate) send_window: u64,
+    pub(crate) max_peers: usize,
+    pub(crate) ack_delay: Duration,
+    pub(crate) retention: Duration,
+    pub(crate) dial_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) keep_alive: Duration,
+    pub(crate) idle_release: Option<Duration>,
+    pub(crate) backoff_min: Duration,
+    pub(crate) backoff_max: Duration,
+    pub(crate) max_udp_payload: u16,
+    pub(crate) socket_buffer: usize,
+}
+
+impl Config {
+    /// A configuration for a node of the actor system (or database, …) `system`, to be adapted.
+    pub fn builder(system: impl Into<String>) -> ConfigBuilder {
+        let system = system.into();
+        ConfigBuilder(Self {
+            cluster: system.clone(),
+            system,
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            advertise_host: None,
+            advertise_port: None,
+            incarnation: None,
+            runtime: Runtime::Current,
+            tell_lanes: 4,
+            lane_budget: 32 * 1024 * 1024,
+            node_budget: 1024 * 1024 * 1024,
+            gossip_budget: 256 * 1024,
+            stream_window: 1024 * 1024,
+            send_window: 32 * 1024 * 1024,
+            max_peers: 4096,
+            ack_delay: Duration::from_millis(1),
+            retention: Duration::from_secs(60),
+            dial_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(2),
+            idle_release: Some(Duration::from_secs(300)),
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(10),
+            max_udp_payload: 4096,
+            socket_buffer: 4 * 1024 * 1024,
+        })
+    }
+
+    /// The send window that leaves gossip its part beside `lanes` tell lanes of `window` bytes.
+    ///
+    /// quinn counts a segment until all of it is acknowledged, so a lane can hold its window and one
+    /// more chunk; the half on top is for what is acknowledged out of order.
+    pub(crate) fn send_window_for(lanes: u8, window: u64) -> u64 {
+        let lane = window.saturating_add(CHUNK as u64);
+        (u64::from(lanes).saturating_mul(lane).saturating_mul(3) / 2).saturating_add(GOSSIP_RESERVE)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        check_system(&self.system)?;
+        range("tell_lanes", self.tell_lanes.into(), 1, MAX_TELL_LANES.into())?;
+        if self.cluster.is_empty() || self.cluster.len() > 255 {
+            return Err(ConfigError::OutOfRange {
+                field: "cluster",
+                value: format!("{} bytes long", self.cluster.len()),
+                must: "1 to 255 bytes long".into(),
+            });
+        }
+        range("lane_budget", self.lane_budget as u64, 64 * 1024, 1 << 40)?;
+        range("node_budget", self.node_budget as u64, CHUNK as u64, 1 << 50)?;
+        range("gossip_budget", self.gossip_budget as u64, 1024, 1 << 30)?;
+        range("stream_window", self.stream_window, 16 * 1024, 1 << 30)?;
+        range("send_window", self.send_window, 64 * 1024, 1 << 40)?;
+        range("max_peers", self.max_peers as u64, 1, 1 << 24)?;
+        range("max_udp_payload", self.max_udp_payload.into(), 1200, 6500)?;
+        range("socket_buffer", self.socket_buffer as u64, 64 * 1024, 1 << 30)?;
+        if let Runtime::Dedicated { threads } = self.runtime {
+            range("runtime threads", threads as u64, 1, 1024)?;
+        }
+        let day = Duration::from_secs(86_400);
+        let ms = Duration::from_millis;
+        period("ack_delay", self.ack_delay, Duration::ZERO, ms(100))?;
+        period("retention", self.retention, ms(100), day)?;
+        period("dial_timeout", self.dial_timeout, ms(10), ms(600_000))?;
+        period("idle_timeout", self.idle_timeout, ms(50), ms(600_000))?;
+        period("keep_alive", self.keep_alive, ms(10), self.idle_timeout / 2)?;
+        if let Some(idle) = self.idle_release {
+            period("idle_release", idle, ms(10), 365 * day)?;
+        }
+        period("backoff_min", self.backoff_min, ms(1), self.backoff_max)?;
+        period("backoff_max", self.backoff_max, ms(1), day)?;
+        self.check_send_window()
+    }
+
+    fn check_send_window(&self) -> Result<(), ConfigError> {
+        let needed = Self::send_window_for(self.tell_lanes, self.stream_window) - GOSSIP_RESERVE;
+        let available = self.send_window.saturating_sub(GOSSIP_RESERVE);
+        if needed > available {
+            return Err(ConfigError::SendWindow {
+                needed,
+                available,
+                lanes: self.tell_lanes,
+                stream_window: self.stream_window,
+                chunk: CHUNK as u64,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::OutOfRange {
+        field,
+        value: value.to_string(),
+        must: format!("{min} to {max}"),
+    })
+}
+
+fn period(
+    field: &'static str,
+    value: Duration,
+    min: Duration,
+    max: Duration,
+) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    let (value, must) = (format!("{value:?}"), format!("{min:?} to {max:?}"));
+    Err(ConfigError::OutOfRange { field, value, must })
+}
+
+/// Makes a [`Config`]; every setting has a default that suits a local network.
+#[derive(Debug, Clone)]
+#[must_use = "call build()"]
+pub struct ConfigBuilder(Config);
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
+        impl ConfigBuilder {
+            $($(#[$doc])*
+            pub fn $name(mut self, $name: $type) -> Self {
+                self.0.$name = $name;
+                self
+            })*
+        }
+    };
+}
+
+settings! {
+    /// The UDP socket's address; port 0 lets the system choose. Default 127.0.0.1:0. The in-process
+    /// backend does not use it.
+    bind: SocketAddr,
+    /// Where the transport's tasks run. Default: the current runtime.
+    runtime: Runtime,
+    /// Tell lanes to each peer, 1 to 16. Default 4.
+    ///
+    /// More lanes isolate large tells better from small ones to other targets, and cost memory per
+    /// peer. `cargo bench --bench throughput -- lanes` shows that the rate hardly depends on it.
+    tell_lanes: u8,
+    /// Bytes that one tell lane to one peer holds, queued and in flight together. Default 32 MiB.
+    /// `tell` refuses beyond.
+    lane_budget: usize,
+    /// Bytes that all tell lanes of the node hold together, in grants of 64 KiB. Default 1 GiB.
+    node_budget: usize,
+    /// Bytes of gossip that wait for one peer; the oldest is dropped beyond. Default 256 KiB.
+    gossip_budget: usize,
+    /// Bytes that one lane from one peer may have sent ahead of the sink: once in the connection's
+    /// buffers, and once in the queue behind them. Default 1 MiB; a product of round-trip time and
+    /// bandwidth above it is not filled by one lane.
+    stream_window: u64,
+    /// Bytes that one connection holds sent and not acknowledged by the peer's transport. Default
+    /// 32 MiB. Checked against `tell_lanes` and `stream_window`, so that tells cannot use it up.
+    send_window: u64,
+    /// Peers that are known at a time. Default 4096.
+    max_peers: usize,
+    /// How long a delivered tell's acknowledgement waits for others to go with it. Default 1 ms.
+    ack_delay: Duration,
+    /// How long tells to a peer are kept while there is no association. Default 60 s. For as long, a
+    /// peer that was lost is dialled again even if nothing is to be sent.
+    retention: Duration,
+    /// How long a dial waits for the handshake, and then for the greeting. Default 5 s.
+    dial_timeout: Duration,
+    /// Silence after which a connection is given up. Default 10 s; the smaller of both sides' holds.
+    idle_timeout: Duration,
+    /// How often an idle connection is probed; at most half of `idle_timeout`. Default 2 s.
+    keep_alive: Duration,
+    /// Closes a connection that carried nothing for so long; the next send opens it again. Default
+    /// 5 minutes; `None` never does.
+    idle_release: Option<Duration>,
+    /// The wait after a first failed dial; it doubles with each further one. Default 100 ms.
+    backoff_min: Duration,
+    /// The longest wait between dials, and the wait after a failure that only a change of
+    /// certificates or configuration can mend. Default 10 s.
+    backoff_max: Duration,
+    /// The largest UDP payload that path MTU discovery tries, 1200 to 6500 bytes. Default 4096, which
+    /// loopback and jumbo frames carry; on other paths discovery settles below.
+    max_udp_payload: u16,
+    /// Bytes of the UDP socket's send and receive buffers. Default 4 MiB; the system may grant less
+    /// (on Linux `net.core.rmem_max` and `wmem_max`), which is logged once.
+    socket_buffer: usize,
+}
+
+impl ConfigBuilder {
+    /// The cluster's name: nodes of different clusters refuse each other. Default: the system's name.
+    pub fn cluster(mut self, cluster: impl Into<String>) -> Self {
+        self.0.cluster = cluster.into();
+        self
+    }
+
+    /// The host that peers dial, where it is not the bound one: a DNS name, or another address.
+    /// Needed when a wildcard address is bound.
+    pub fn advertise_host(mut self, host: impl Into<String>) -> Self {
+        self.0.advertise_host = Some(host.into());
+        self
+    }
+
+    /// The port that peers dial, where it is not the bound one (containers, NAT).
+    pub fn advertise_port(mut self, port: u16) -> Self {
+        self.0.advertise_port = Some(port);
+        self
+    }
+
+    /// The node's incarnation, where the clock cannot be relied upon: must be greater at each start.
+    /// Default: microseconds since the Unix epoch.
+    pub fn incarnation(mut self, incarnation: u64) -> Self {
+        self.0.incarnation = Some(Incarnation(incarnation));
+        self
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the setting and its range.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        self.0.check()?;
+        Ok(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_in_order() {
+        Config::builder("sys").build().unwrap();
+    }
+
+    #[test]
+    fn lanes_that_could_starve_gossip_are_refused() {
+        let error =
+            Config::builder("sys").tell_lanes(16).stream_window(4 << 20).build().unwrap_err();
+        assert!(matches!(error, ConfigError::SendWindow { lanes: 16, .. }), "{error}");
+        Config::builder("sys")
+            .tell_lanes(16)
+            .stream_window(4 << 20)
+            .send_window(Config::send_window_for(16, 4 << 20))
+            .build()
+            .unwrap();
+    }
+
+    #[test]
+    fn out_of_range_names_the_setting() {
+        let of = |builder: ConfigBuilder| match builder.build() {
+            Err(ConfigError::OutOfRange { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        let base = || Config::builder("sys");
+        assert_eq!(of(base().tell_lanes(0)), "tell_lanes");
+        assert_eq!(of(base().tell_lanes(17)), "tell_lanes");
+        assert_eq!(of(base().cluster("")), "cluster");
+        assert_eq!(of(base().max_udp_payload(9000)), "max_udp_payload");
+        assert_eq!(of(base().keep_alive(Duration::from_secs(9))), "keep_alive");
+        assert_eq!(of(base().runtime(Runtime::Dedicated { threads: 0 })), "runtime threads");
+        assert!(matches!(Config::builder("a b").build(), Err(ConfigError::Address(_))));
+    }
+}

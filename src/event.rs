@@ -1,0 +1,115 @@
+//! What a node tells its user without being asked: associations and losses.
+
+use std::time::Duration;
+
+use crate::address::{Address, Incarnation};
+use crate::error::{AssociationError, FrameError};
+use crate::lane::Lane;
+
+/// Something that happened; received through [`ClusterTransport::events`].
+///
+/// [`ClusterTransport::events`]: crate::ClusterTransport::events
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// An association is established: lanes flow in both directions.
+    PeerUp {
+        /// The peer.
+        peer: Address,
+        /// Which life of it.
+        incarnation: Incarnation,
+    },
+    /// The association ended. Unacknowledged tells are retained and resume with the next one.
+    PeerDown {
+        /// The peer.
+        peer: Address,
+        /// Why.
+        reason: AssociationError,
+    },
+    /// The peer came back as a new process. What was sent to the old one and not acknowledged is
+    /// reported by [`TellsLost`](Event::TellsLost).
+    PeerRestarted {
+        /// The peer.
+        peer: Address,
+        /// The life that ended.
+        old: Incarnation,
+        /// The life that began.
+        new: Incarnation,
+    },
+    /// A dial failed; the next follows by itself while there is something to send.
+    DialFailed {
+        /// The peer.
+        peer: Address,
+        /// Why.
+        error: AssociationError,
+        /// When the next attempt is made.
+        retry_in: Duration,
+    },
+    /// Somebody connected and was refused.
+    IncomingRefused {
+        /// Socket address, or the node's in-process address.
+        remote: String,
+        /// Why.
+        error: AssociationError,
+    },
+    /// Accepted tells that will not be delivered, or may have been without our knowing.
+    TellsLost {
+        /// The peer they were for.
+        peer: Address,
+        /// Their lane.
+        lane: Lane,
+        /// How many.
+        frames: u64,
+        /// Their length on the wire in bytes.
+        bytes: u64,
+        /// Why.
+        reason: LostReason,
+    },
+    /// A received frame was not one; its sender lost the association.
+    FrameRefused {
+        /// Who sent it.
+        peer: Address,
+        /// In which lane.
+        lane: Lane,
+        /// What was wrong with it.
+        error: FrameError,
+    },
+    /// The subscriber lagged behind, and this many events before the next one are gone. The
+    /// statistics have their sums.
+    Missed {
+        /// How many.
+        events: u64,
+    },
+    /// A sink panicked on a tell, which counts as delivered; the next ones go on.
+    SinkPanicked {
+        /// Who sent the tell.
+        peer: Address,
+        /// In which lane.
+        lane: Lane,
+    },
+}
+
+/// Why accepted tells were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LostReason {
+    /// No association for longer than `retention`.
+    Expired,
+    /// Sent to an earlier incarnation of the peer and not acknowledged: it may have handled them.
+    PeerRestarted,
+    /// The deadline of the shutdown passed, or the transport was dropped.
+    ShutDown,
+}
+
+impl LostReason {
+    /// All reasons, in the order of [`index`](Self::index).
+    pub(crate) const ALL: [Self; 3] = [Self::Expired, Self::PeerRestarted, Self::ShutDown];
+
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Expired => 0,
+            Self::PeerRestarted => 1,
+            Self::ShutDown => 2,
+        }
+    }
+}

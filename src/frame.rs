@@ -1,0 +1,306 @@
+//! Frames: what travels in the gossip and tell lanes.
+//!
+//! On the wire a frame is a 4-byte big-endian length and the bincode encoding of a
+//! [`ClusterFrame`], byte for byte that of `atomr_cluster::ClusterFrame`. One frame is at most
+//! [`MAX_FRAME`] bytes without its prefix.
+
+use bytes::{Buf, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+use crate::error::FrameError;
+
+/// The longest frame, in bytes and without its length prefix: 16 MiB, as in `atomr-cluster`.
+pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+
+/// The length prefix's own length.
+pub(crate) const PREFIX: usize = 4;
+
+const TAG_GOSSIP: u32 = 0;
+const TAG_TELL: u32 = 1;
+
+/// A frame that owns its content; `G` is the cluster's gossip type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClusterFrame<G> {
+    /// Membership gossip.
+    Gossip(G),
+    /// A message to an actor on the other node.
+    RemoteTell(RemoteTell),
+}
+
+impl<G: Serialize> ClusterFrame<G> {
+    /// The frame's encoding, without the length prefix.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLarge`], or [`FrameError::Encode`] where `G` cannot be serialized.
+    pub fn encode(&self) -> Result<Bytes, FrameError> {
+        let mut buf = BytesMut::new();
+        match self {
+            Self::Gossip(gossip) => encode_gossip(gossip, &mut buf)?,
+            Self::RemoteTell(tell) => {
+                let tell = tell.borrowed();
+                check_len(tell.encoded_len())?;
+                encode_tell(&tell, &mut buf)?;
+            }
+        }
+        buf.advance(PREFIX);
+        Ok(buf.freeze())
+    }
+}
+
+impl<G: serde::de::DeserializeOwned> ClusterFrame<G> {
+    /// Decodes one frame without its length prefix; every byte must belong to it.
+    ///
+    /// # Errors
+    /// [`FrameError`], for any input that is not exactly one frame.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        check_len(bytes.len())?;
+        match codec::split_tag(bytes)? {
+            (TAG_GOSSIP, body) => codec::decode(body).map(Self::Gossip),
+            (TAG_TELL, body) => codec::decode(body).map(Self::RemoteTell),
+            (tag, _) => Err(FrameError::UnknownVariant { tag }),
+        }
+    }
+}
+
+/// A message to an actor on another node, owned.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RemoteTell {
+    /// Path of the actor that gets it. Tells to one path arrive in the order of their sending.
+    pub target_path: String,
+    /// Names the payload's type to the receiving side's codecs.
+    pub manifest: String,
+    /// The message, encoded by the application.
+    #[serde(with = "serde_bytes")]
+    pub payload: Vec<u8>,
+    /// Path of the sending actor, where an answer is expected.
+    pub sender_path: Option<String>,
+}
+
+impl RemoteTell {
+    /// The same tell, borrowed.
+    pub fn borrowed(&self) -> RemoteTellRef<'_> {
+        RemoteTellRef {
+            target_path: &self.target_path,
+            manifest: &self.manifest,
+            payload: &self.payload,
+            sender_path: self.sender_path.as_deref(),
+        }
+    }
+}
+
+/// A message to an actor on another node, borrowed: from the caller's own buffers when sent, from
+/// the received chunk when delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RemoteTellRef<'a> {
+    /// Path of the actor that gets it.
+    pub target_path: &'a str,
+    /// Names the payload's type to the receiving side's codecs.
+    pub manifest: &'a str,
+    /// The message, encoded by the application.
+    #[serde(with = "serde_bytes", borrow)]
+    pub payload: &'a [u8],
+    /// Path of the sending actor, where an answer is expected.
+    pub sender_path: Option<&'a str>,
+}
+
+impl RemoteTellRef<'_> {
+    /// Copies the tell out of the buffer it borrows from.
+    pub fn to_owned(&self) -> RemoteTell {
+        RemoteTell {
+            target_path: self.target_path.into(),
+            manifest: self.manifest.into(),
+            payload: self.payload.into(),
+            sender_path: self.sender_path.map(Into::into),
+        }
+    }
+
+    /// The length of the frame's encoding in bytes, without its prefix.
+    pub fn encoded_len(&self) -> usize {
+        let field = |len: usize| codec::varint_len(len) + len;
+        1 + field(self.target_path.len())
+            + field(self.manifest.len())
+            + field(self.payload.len())
+            + 1
+            + self.sender_path.map_or(0, |path| field(path.len()))
+    }
+}
+
+/// What can be sent as a tell: owned, or borrowed. A refused tell is handed back as it came.
+pub trait Tell {
+    /// The tell's parts.
+    fn as_tell(&self) -> RemoteTellRef<'_>;
+}
+
+impl Tell for RemoteTell {
+    fn as_tell(&self) -> RemoteTellRef<'_> {
+        self.borrowed()
+    }
+}
+
+impl Tell for &RemoteTell {
+    fn as_tell(&self) -> RemoteTellRef<'_> {
+        self.borrowed()
+    }
+}
+
+impl Tell for RemoteTellRef<'_> {
+    fn as_tell(&self) -> RemoteTellRef<'_> {
+        *self
+    }
+}
+
+/// Appends a tell's frame, prefix included. The caller has checked its length.
+pub(crate) fn encode_tell(tell: &RemoteTellRef<'_>, buf: &mut BytesMut) -> Result<(), FrameError> {
+    encode_prefixed(buf, |buf| {
+        codec::encode(&TAG_TELL, buf)?;
+        codec::encode(tell, buf)
+    })
+}
+
+/// Appends a gossip frame, prefix included.
+pub(crate) fn encode_gossip<G: Serialize + ?Sized>(
+    gossip: &G,
+    buf: &mut BytesMut,
+) -> Result<(), FrameError> {
+    encode_prefixed(buf, |buf| {
+        codec::encode(&TAG_GOSSIP, buf)?;
+        codec::encode(gossip, buf)
+    })
+}
+
+/// Decodes a frame of a tell lane (without its prefix), borrowing from it.
+pub(crate) fn decode_tell(frame: &[u8]) -> Result<RemoteTellRef<'_>, FrameError> {
+    match codec::split_tag(frame)? {
+        (TAG_TELL, body) => codec::decode(body),
+        (TAG_GOSSIP, _) => Err(FrameError::WrongLane { what: "gossip" }),
+        (tag, _) => Err(FrameError::UnknownVariant { tag }),
+    }
+}
+
+/// Decodes a frame of the gossip lane (without its prefix).
+pub(crate) fn decode_gossip<G: serde::de::DeserializeOwned>(frame: &[u8]) -> Result<G, FrameError> {
+    match codec::split_tag(frame)? {
+        (TAG_GOSSIP, body) => codec::decode(body),
+        (TAG_TELL, _) => Err(FrameError::WrongLane { what: "a tell" }),
+        (tag, _) => Err(FrameError::UnknownVariant { tag }),
+    }
+}
+
+/// Appends a length prefix and what `body` writes; on an error `buf` is as it was.
+pub(crate) fn encode_prefixed(
+    buf: &mut BytesMut,
+    body: impl FnOnce(&mut BytesMut) -> Result<(), FrameError>,
+) -> Result<(), FrameError> {
+    let start = buf.len();
+    buf.extend_from_slice(&[0; PREFIX]);
+    let result = body(buf).and_then(|()| check_len(buf.len() - start - PREFIX));
+    match result {
+        Ok(len) => {
+            buf[start..start + PREFIX].copy_from_slice(&len.to_be_bytes());
+            Ok(())
+        }
+        Err(e) => {
+            buf.truncate(start);
+            Err(e)
+        }
+    }
+}
+
+/// A frame's length as its prefix has it.
+pub(crate) fn check_len(len: usize) -> Result<u32, FrameError> {
+    match u32::try_from(len) {
+        Ok(0) => Err(FrameError::Empty),
+        Ok(n) if len <= MAX_FRAME => Ok(n),
+        _ => Err(FrameError::TooLarge { len, max: MAX_FRAME }),
+    }
+}
+
+/// The length of the first frame in `bytes`, prefix included, if its prefix is there.
+fn frame_len(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
+    let Some(prefix) = bytes.first_chunk::<PREFIX>() else { return Ok(None) };
+    let len = check_len(u32::from_be_bytes(*prefix) as usize)?;
+    Ok(Some(PREFIX + len as usize))
+}
+
+/// Counts the whole frames at the start of `bytes`, up to `max` of them: how many, and their length
+/// in bytes with prefixes.
+pub(crate) fn whole_frames(bytes: &[u8], max: u64) -> Result<(u64, usize), FrameError> {
+    let (mut frames, mut at) = (0, 0);
+    while frames < max {
+        match frame_len(&bytes[at..])? {
+            Some(len) if bytes.len() - at >= len => at += len,
+            _ => break,
+        }
+        frames += 1;
+    }
+    Ok((frames, at))
+}
+
+/// Takes the first frame off a run of whole frames, without its prefix.
+pub(crate) fn next_frame<'a>(run: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = frame_len(run).ok()??;
+    let (frame, rest) = run.split_at_checked(len)?;
+    *run = rest;
+    Some(&frame[PREFIX..])
+}
+
+/// Cuts the chunks of one stream into runs of whole frames.
+///
+/// A chunk that begins and ends with a frame is passed on as it is; what straddles chunks is
+/// gathered in one growing buffer, so that memory follows the bytes that came and never a claimed
+/// length.
+#[derive(Debug, Default)]
+pub(crate) struct FrameDecoder {
+    partial: BytesMut,
+}
+
+/// Whole frames in one contiguous buffer, prefixes included.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) bytes: Bytes,
+    pub(crate) frames: u64,
+}
+
+impl FrameDecoder {
+    /// Takes the next chunk of the stream; returns the frames that it completed, if any.
+    pub(crate) fn push(&mut self, chunk: Bytes) -> Result<Option<Run>, FrameError> {
+        if self.partial.is_empty() {
+            let (frames, len) = whole_frames(&chunk, u64::MAX)?;
+            if len == chunk.len() {
+                return Ok((frames > 0).then_some(Run { bytes: chunk, frames }));
+            }
+        }
+        self.partial.extend_from_slice(&chunk);
+        self.take()
+    }
+
+    /// Like [`push`](Self::push) for all of `chunks`, which is emptied: one run for the batch.
+    pub(crate) fn push_all(&mut self, chunks: &mut Vec<Bytes>) -> Result<Option<Run>, FrameError> {
+        if chunks.len() == 1 {
+            return chunks.pop().map_or(Ok(None), |chunk| self.push(chunk));
+        }
+        for chunk in chunks.drain(..) {
+            self.partial.extend_from_slice(&chunk);
+        }
+        self.take()
+    }
+
+    /// Bytes held of a frame that is not yet complete.
+    pub(crate) fn pending(&self) -> usize {
+        self.partial.len()
+    }
+
+    fn take(&mut self) -> Result<Option<Run>, FrameError> {
+        let (frames, len) = whole_frames(&self.partial, u64::MAX)?;
+        if frames == 0 {
+            return Ok(None);
+        }
+        let bytes = self.partial.split_to(len).freeze();
+        if self.partial.is_empty() {
+            // Lets go of the block, which an idle lane would otherwise keep.
+            self.partial = BytesMut::new();
+        }
+        Ok(Some(Run { bytes, frames }))
+    }
+}

@@ -1,0 +1,98 @@
+//! A backend's node: accepts connections, and gives every peer a driver.
+
+use std::sync::{Arc, Weak};
+
+use dashmap::DashMap;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::address::Address;
+use crate::driver::{Driver, DriverInput};
+use crate::error::{AssociationError, PeerError};
+use crate::greet;
+use crate::link::{Backend, Incoming, Link};
+use crate::node::{Node, Phase};
+use crate::peer::PeerCore;
+
+/// Handshakes and greetings of others that may be under way at a time.
+const MAX_GREETING: usize = 256;
+
+/// Inputs that wait for one driver; their senders wait beyond.
+const DRIVER_INBOX: usize = 64;
+
+pub(crate) struct Hub<B: Backend> {
+    pub(crate) node: Arc<Node>,
+    pub(crate) backend: B,
+    inboxes: DashMap<Address, mpsc::Sender<DriverInput<B::Link>>>,
+}
+
+impl<B: Backend> Hub<B> {
+    /// Starts the node's tasks on its runtime.
+    pub(crate) fn start(node: &Arc<Node>, backend: B) {
+        let hub = Arc::new(Self { node: Arc::clone(node), backend, inboxes: DashMap::new() });
+        let weak = Arc::downgrade(&hub);
+        node.set_driver(move |peer| spawn_driver(&weak, peer));
+        node.runtime.spawn(accept(hub));
+    }
+
+    /// Hands a link over to its peer's driver.
+    async fn incoming(&self, incoming: B::Incoming) {
+        let remote = incoming.remote();
+        let greeted = match greet::receive(&self.node, incoming).await {
+            Ok(greeted) => greeted,
+            Err(error) => return self.node.refused(remote, error),
+        };
+        let peer = &greeted.greeting.address;
+        let known = self.node.peer(peer).map(|peer| peer.address.clone());
+        let inbox = known.map(|peer| self.inboxes.get(&peer).map(|inbox| inbox.clone()));
+        let (link, error) = match inbox {
+            Ok(Some(inbox)) => match inbox.send(DriverInput::Incoming { remote, greeted }).await {
+                Ok(()) => return,
+                Err(unsent) => match unsent.0 {
+                    DriverInput::Incoming { greeted, .. } => {
+                        (greeted.link, AssociationError::ShuttingDown)
+                    }
+                    _ => return,
+                },
+            },
+            Err(e @ PeerError::TooMany { .. }) => {
+                let error = AssociationError::Refused(e.to_string());
+                self.node.refused(remote, error.clone());
+                (greeted.link, error)
+            }
+            Ok(None) | Err(_) => (greeted.link, AssociationError::ShuttingDown),
+        };
+        link.close(&error);
+        link.closed().await;
+    }
+}
+
+fn spawn_driver<B: Backend>(hub: &Weak<Hub<B>>, peer: Arc<PeerCore>) {
+    let Some(hub) = hub.upgrade() else { return };
+    let (inbox, inputs) = mpsc::channel(DRIVER_INBOX);
+    hub.inboxes.insert(peer.address.clone(), inbox.clone());
+    let runtime = hub.node.runtime.clone();
+    runtime.spawn(Driver::new(hub, peer, inbox, inputs).run());
+}
+
+async fn accept<B: Backend>(hub: Arc<Hub<B>>) {
+    let mut phase = hub.node.phase.subscribe();
+    let greeting = Arc::new(Semaphore::new(MAX_GREETING));
+    loop {
+        let incoming = tokio::select! {
+            incoming = hub.backend.accept() => incoming,
+            _ = phase.wait_for(|phase| matches!(phase, Phase::Closing { .. })) => None,
+        };
+        let Some(incoming) = incoming else { break };
+        // At the limit nobody new is taken in; the backend sheds what comes beyond its own.
+        let Ok(permit) = Arc::clone(&greeting).acquire_owned().await else { break };
+        let hub = Arc::clone(&hub);
+        tokio::spawn(async move {
+            hub.incoming(incoming).await;
+            drop(permit);
+        });
+    }
+    // The drivers say goodbye over the backend, so it goes last.
+    drop(phase);
+    hub.node.phase.closed().await;
+    hub.backend.close().await;
+}

@@ -1,0 +1,131 @@
+//! The seam between associations and what carries them: a backend dials and accepts links, a link
+//! opens and accepts lanes, a lane carries whole encoded chunks.
+//!
+//! Limits, queues, order, acknowledgements and errors all lie above it, so they are the same for
+//! every backend.
+
+use bytes::Bytes;
+
+use crate::address::Address;
+use crate::error::AssociationError;
+use crate::lane::Lane;
+use crate::stats::LinkStats;
+
+/// A way to reach other nodes, and to be reached.
+pub(crate) trait Backend: Send + Sync + 'static {
+    type Link: Link;
+    type Incoming: Incoming<Link = Self::Link>;
+
+    /// Connects to `peer`: with a handshake that proves both sides' certificates, where the backend
+    /// has such. Dropping the future gives the attempt up.
+    fn dial(
+        &self,
+        peer: &Address,
+    ) -> impl Future<Output = Result<Self::Link, AssociationError>> + Send;
+
+    /// The next connection from somebody; `None` once closed. Cancel-safe.
+    fn accept(&self) -> impl Future<Output = Option<Self::Incoming>> + Send;
+
+    /// Takes nothing more, and waits until closed links' last words are on their way.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// A connection whose handshake is under way.
+pub(crate) trait Incoming: Send + 'static {
+    type Link: Link;
+
+    /// Who it seems to be, for messages.
+    fn remote(&self) -> String;
+
+    /// Completes the handshake.
+    fn complete(self) -> impl Future<Output = Result<Self::Link, AssociationError>> + Send;
+}
+
+/// A connection between two nodes. Clones are handles of the same one.
+pub(crate) trait Link: Clone + Send + Sync + 'static {
+    type Writer: LaneWriter;
+    type Reader: LaneReader;
+
+    fn open_lane(
+        &self,
+        lane: Lane,
+    ) -> impl Future<Output = Result<Self::Writer, AssociationError>> + Send;
+
+    /// The next stream that the peer opened. Cancel-safe.
+    fn accept_lane(&self) -> impl Future<Output = Result<Self::Reader, AssociationError>> + Send;
+
+    /// Closes at once; what was not acknowledged by the peer's transport may be lost.
+    fn close(&self, reason: &AssociationError);
+
+    /// Why it ended; waits until it has. Cancel-safe.
+    fn closed(&self) -> impl Future<Output = AssociationError> + Send;
+
+    /// Whether the peer may claim this address.
+    fn may_claim(&self, address: &Address) -> Result<(), AssociationError>;
+
+    /// The peer reads each of `lanes` tell lanes with `window` bytes unread at most: sees to it that
+    /// they cannot use up what gossip needs.
+    fn admit(&self, lanes: u8, window: u64) -> Result<(), AssociationError>;
+
+    fn stats(&self) -> LinkStats;
+}
+
+/// A lane to the peer.
+pub(crate) trait LaneWriter: Send + 'static {
+    /// Hands a chunk over; waits while the peer's window is full. Not cancel-safe: a dropped call
+    /// may have written a part.
+    fn write(&mut self, chunk: Bytes) -> impl Future<Output = Result<(), AssociationError>> + Send;
+
+    /// Ends the lane, and waits until the peer's transport has all of it.
+    fn finish(&mut self) -> impl Future<Output = Result<(), AssociationError>> + Send;
+}
+
+/// A lane from the peer.
+pub(crate) trait LaneReader: Send + 'static {
+    /// Appends what has arrived to `chunks`, waiting for something; returns `false` at the lane's
+    /// end. Not cancel-safe.
+    fn read(
+        &mut self,
+        chunks: &mut Vec<Bytes>,
+    ) -> impl Future<Output = Result<bool, AssociationError>> + Send;
+}
+
+/// The application error code and text that a link is closed with.
+pub(crate) fn to_wire(reason: &AssociationError) -> (u32, String) {
+    use AssociationError as E;
+    match reason {
+        E::Goodbye | E::ShuttingDown => (0, String::new()),
+        E::Idle => (1, String::new()),
+        E::Superseded => (2, String::new()),
+        E::Disconnected => (3, String::new()),
+        E::GreetingTimeout(_) | E::NoAnswer(_) | E::TimedOut => (4, String::new()),
+        E::Protocol(text) => (5, text.clone()),
+        E::Version(text) => (6, text.clone()),
+        E::Cluster(text) => (7, text.clone()),
+        E::Claim(text) => (8, text.clone()),
+        E::Stale { .. } => (9, reason.to_string()),
+        E::Refused(text) => (10, text.clone()),
+        other => (11, other.to_string()),
+    }
+}
+
+/// What the peer closed a link with.
+pub(crate) fn from_wire(code: u64, text: &str) -> AssociationError {
+    use AssociationError as E;
+    // The peer's words go into our logs: one line, of bounded length.
+    let text: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+    match code {
+        0 => E::Goodbye,
+        1 => E::Idle,
+        2 => E::Superseded,
+        3 => E::Disconnected,
+        4 => E::Refused("it waited too long for our greeting".into()),
+        5 => E::Protocol(format!("the peer says: {text}")),
+        6 => E::Version(format!("the peer says: {text}")),
+        7 => E::Cluster(format!("the peer says: {text}")),
+        8 => E::Claim(format!("the peer says: {text}")),
+        10 => E::Refused(text),
+        9 | 11 => E::Refused(format!("the peer says: {text}")),
+        code => E::Refused(format!("code {code} {text}")),
+    }
+}

@@ -1,0 +1,275 @@
+//! One peer: what its driver and its users share ([`PeerCore`]), and the handle that users hold.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::address::{Address, Incarnation};
+use crate::control::Instance;
+use crate::delivery::{Fault, Inbound};
+use crate::error::{AssociationError, FlushError, FrameError, SendError};
+use crate::frame::{MAX_FRAME, Tell};
+use crate::lane::Lane;
+use crate::node::Node;
+use crate::outbound::{GossipQueue, NodeBudget, Refused, TellLane, Wake};
+use crate::stats::{LinkStats, PeerState, PeerStats};
+
+/// Faults that wait for the driver; more of them at once say nothing new.
+const MAX_FAULTS: usize = 16;
+
+pub(crate) struct PeerCore {
+    pub(crate) address: Address,
+    /// This node, as the peer is to tell its lives apart.
+    pub(crate) instance: Instance,
+    pub(crate) lanes: Box<[TellLane]>,
+    pub(crate) gossip: GossipQueue,
+    pub(crate) inbound: Inbound,
+    /// Wakes the driver.
+    pub(crate) wake: Notify,
+    node_budget: Arc<NodeBudget>,
+    status: Mutex<Status>,
+}
+
+/// Reads a connection's figures, whatever its type.
+pub(crate) type LinkProbe = Box<dyn Fn() -> LinkStats + Send>;
+
+#[derive(Default)]
+pub(crate) struct Status {
+    pub(crate) state: Option<PeerState>,
+    pub(crate) incarnation: Option<Incarnation>,
+    /// Since when the peer is wanted and not had.
+    pub(crate) wanted_since: Option<Instant>,
+    pub(crate) last_error: Option<AssociationError>,
+    pub(crate) associations: u64,
+    pub(crate) link: Option<LinkProbe>,
+    pub(crate) disconnect: bool,
+    faults: Vec<Fault>,
+}
+
+impl PeerCore {
+    pub(crate) fn new(address: Address, session: u64, node: &Node) -> Self {
+        let config = &node.config;
+        let lane = |_| TellLane::new(config.lane_budget, Arc::clone(&node.budget));
+        Self {
+            address,
+            instance: Instance { incarnation: node.incarnation, session },
+            lanes: (0..config.tell_lanes).map(lane).collect(),
+            gossip: GossipQueue::new(config.gossip_budget),
+            inbound: Inbound::new(usize::try_from(config.stream_window).unwrap_or(usize::MAX)),
+            wake: Notify::new(),
+            node_budget: Arc::clone(&node.budget),
+            status: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a fault for the driver.
+    pub(crate) fn report(&self, fault: Fault) {
+        let mut status = self.status();
+        if status.faults.len() < MAX_FAULTS {
+            status.faults.push(fault);
+        }
+        drop(status);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn take_faults(&self) -> Vec<Fault> {
+        std::mem::take(&mut self.status().faults)
+    }
+
+    /// Whether something waits to be sent or acknowledged.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.gossip.needs_writer() || self.lanes.iter().any(|lane| !lane.is_settled())
+    }
+
+    /// Whether everything accepted was acknowledged or reported lost.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.lanes.iter().all(TellLane::is_settled)
+    }
+
+    /// Takes nothing more.
+    pub(crate) fn close(&self) {
+        self.gossip.close();
+        self.lanes.iter().for_each(TellLane::close);
+    }
+
+    /// (number of the lane, sequence number) and losses at this moment, for `flush`.
+    fn positions(&self) -> (Vec<u64>, u64) {
+        let positions = self.lanes.iter().map(TellLane::positions);
+        let mut lost = 0;
+        let next = positions.map(|(_, next, gone)| {
+            lost += gone;
+            next
+        });
+        (next.collect(), lost)
+    }
+
+    fn push<T: Tell>(&self, tell: T) -> Result<(), SendError<T>> {
+        let parts = tell.as_tell();
+        let len = parts.encoded_len();
+        if len > MAX_FRAME {
+            return Err(SendError::TooLarge { message: tell, len });
+        }
+        match self.lane_of(parts.target_path).push(&parts, len) {
+            Ok(Wake::Driver) => self.wake.notify_one(),
+            Ok(Wake::Nobody | Wake::Writer) => {}
+            Err(refused) => return Err(refusal(refused, tell)),
+        }
+        Ok(())
+    }
+
+    fn lane_of(&self, target_path: &str) -> &TellLane {
+        // There are 1 to 16 lanes: no narrowing, and never out of range.
+        &self.lanes[usize::from(Lane::of_target(target_path, self.lanes.len() as u8))]
+    }
+}
+
+fn refusal<T>(refused: Refused, message: T) -> SendError<T> {
+    match refused {
+        Refused::Full => SendError::Full(message),
+        Refused::Closed => SendError::ShuttingDown(message),
+        Refused::Frame(FrameError::TooLarge { len, .. }) => SendError::TooLarge { message, len },
+        Refused::Frame(error) => SendError::Encode { message, error: error.to_string() },
+    }
+}
+
+/// One peer, for those who send to it often: a tell through it formats no address and looks up no
+/// map. Made by [`ClusterTransport::peer`](crate::ClusterTransport::peer); clones are cheap.
+///
+/// It does not keep the transport alive: after a shutdown everything sent through it comes back as
+/// [`SendError::ShuttingDown`].
+#[derive(Clone)]
+pub struct Peer(pub(crate) Arc<PeerCore>);
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Peer({})", self.0.address)
+    }
+}
+
+impl Peer {
+    /// Where the peer is.
+    pub fn address(&self) -> &Address {
+        &self.0.address
+    }
+
+    /// Sends a tell: encodes it into its lane's queue and returns. Never blocks or waits. Connects
+    /// to the peer where there is no association yet.
+    ///
+    /// # Errors
+    /// The tell comes back: [`Full`](SendError::Full) when the lane's budget is used up,
+    /// [`TooLarge`](SendError::TooLarge), or [`ShuttingDown`](SendError::ShuttingDown).
+    pub fn tell<T: Tell>(&self, tell: T) -> Result<(), SendError<T>> {
+        self.0.push(tell)
+    }
+
+    /// Sends a tell, waiting while its lane is full.
+    ///
+    /// Cancel-safe: a dropped call has sent nothing. Waiting calls are not served in order; where
+    /// the order of tells to one target matters, one task sends them.
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell), but never `Full`.
+    pub async fn tell_when_ready<T: Tell>(&self, tell: T) -> Result<(), SendError<T>> {
+        let mut tell = tell;
+        loop {
+            match self.0.push(tell) {
+                Err(SendError::Full(back)) => tell = back,
+                done => return done,
+            }
+            let lane = self.0.lane_of(tell.as_tell().target_path);
+            let (room, node) = (lane.progress.notified(), self.0.node_budget.freed.notified());
+            tokio::pin!(room, node);
+            // Registered before the second try, so that no release in between is missed.
+            room.as_mut().enable();
+            node.as_mut().enable();
+            match self.0.push(tell) {
+                Err(SendError::Full(back)) => tell = back,
+                done => return done,
+            }
+            tokio::select! {
+                () = room => {}
+                () = node => {}
+            }
+        }
+    }
+
+    /// Sends gossip: latest wins, so it is always taken, and the oldest that waits is dropped where
+    /// there is no room. Never blocks or waits.
+    ///
+    /// # Errors
+    /// [`Encode`](SendError::Encode), [`TooLarge`](SendError::TooLarge),
+    /// [`ShuttingDown`](SendError::ShuttingDown).
+    pub fn send_gossip<G: Serialize + ?Sized>(&self, gossip: &G) -> Result<(), SendError<()>> {
+        let wake = self.0.gossip.push(gossip).map_err(|refused| refusal(refused, ()))?;
+        if wake == Wake::Driver {
+            self.0.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until every tell accepted so far for this peer is acknowledged: its sink has returned.
+    /// Waits on while there is no association, until `retention` gives the tells up. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`FlushError::Lost`] if tells to this peer were reported lost meanwhile.
+    pub async fn flush(&self) -> Result<(), FlushError> {
+        let core = &*self.0;
+        let (until, lost_before) = core.positions();
+        for (lane, until) in core.lanes.iter().zip(until) {
+            loop {
+                let progress = lane.progress.notified();
+                tokio::pin!(progress);
+                progress.as_mut().enable();
+                if lane.positions().0 >= until {
+                    break;
+                }
+                progress.await;
+            }
+        }
+        match core.positions().1 - lost_before {
+            0 => Ok(()),
+            frames => Err(FlushError::Lost { frames }),
+        }
+    }
+
+    /// Closes the connection, if there is one. Nothing is lost: what is not acknowledged is resent
+    /// over the next one, which is dialled after a moment.
+    pub fn disconnect(&self) {
+        self.0.status().disconnect = true;
+        self.0.wake.notify_one();
+    }
+
+    /// The peer's figures at this moment.
+    pub fn stats(&self) -> PeerStats {
+        let core = &*self.0;
+        let lanes = (0..).zip(core.lanes.iter());
+        let lanes = lanes.map(|(n, lane)| (Lane::Tell(n), lane.stats())).collect();
+        let received = core.inbound.stats();
+        let status = core.status();
+        let elapsed = |since: Instant| -> Duration { since.elapsed() };
+        PeerStats {
+            address: core.address.clone(),
+            state: status.state.unwrap_or(PeerState::Idle),
+            incarnation: status.incarnation,
+            unreachable_for: status.wanted_since.map(elapsed),
+            last_error: status.last_error.clone(),
+            associations: status.associations,
+            link: status.link.as_ref().map(|probe| probe()),
+            gossip: core.gossip.stats(),
+            gossip_received: core
+                .inbound
+                .gossip_received
+                .load(std::sync::atomic::Ordering::Relaxed),
+            lanes,
+            received,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Where received messages go: the user's sink for tells, and an inbox for gossip.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use crate::address::Address;
+use crate::error::FrameError;
+use crate::frame::{self, RemoteTell, RemoteTellRef};
+
+/// Takes the tells that arrive.
+///
+/// Called on blocking threads, one at a time per peer and lane, in the order of sending per target
+/// path; lanes call concurrently. A tell is acknowledged to its sender when the call returns, so
+/// whoever must not lose a tell handles it before. A call that blocks delays its lane, and after the
+/// lane's buffers are full its sender: nothing else. A panic is caught and reported
+/// ([`Event::SinkPanicked`](crate::Event::SinkPanicked)), and counts as a return.
+pub trait RemoteMessageSink: Send + Sync + 'static {
+    /// Takes one tell. It borrows from the receive buffer: copy what is to be kept.
+    fn deliver(&self, from: &Address, tell: RemoteTellRef<'_>);
+}
+
+/// A sink that keeps all it gets, for tests.
+#[derive(Debug, Default)]
+pub struct RecordingSink {
+    records: Mutex<Vec<(Address, RemoteTell)>>,
+}
+
+impl RecordingSink {
+    /// An empty one, ready to be shared.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// What has arrived, in order of arrival.
+    pub fn records(&self) -> Vec<(Address, RemoteTell)> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How much has arrived.
+    pub fn len(&self) -> usize {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether nothing has arrived.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl RemoteMessageSink for RecordingSink {
+    fn deliver(&self, from: &Address, tell: RemoteTellRef<'_>) {
+        let record = (from.clone(), tell.to_owned());
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+}
+
+/// A sink in the form that [`start`](crate::ClusterTransport::start) takes; made by `into()` from an
+/// `Arc` of any [`RemoteMessageSink`], and with the feature `atomr` from an
+/// `Arc<dyn atomr_cluster::RemoteMessageSink>`.
+#[derive(Clone)]
+pub struct TellSink(pub(crate) Arc<dyn RemoteMessageSink>);
+
+impl fmt::Debug for TellSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TellSink")
+    }
+}
+
+impl<S: RemoteMessageSink> From<Arc<S>> for TellSink {
+    fn from(sink: Arc<S>) -> Self {
+        Self(sink)
+    }
+}
+
+impl From<Arc<dyn RemoteMessageSink>> for TellSink {
+    fn from(sink: Arc<dyn RemoteMessageSink>) -> Self {
+        Self(sink)
+    }
+}
+
+/// Gossip as it was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gossip<G> {
+    /// The peer whose connection it came on: authenticated, whatever the message says.
+    pub from: Address,
+    /// The message.
+    pub message: G,
+}
+
+/// Where received gossip of type `G` goes; made by [`gossip_inbox`], or by `into()` from a tokio
+/// sender of `G` (such as `atomr-cluster`'s daemon gives).
+pub struct GossipInbox<G>(Inbox<G>);
+
+enum Inbox<G> {
+    Bounded(mpsc::Sender<Gossip<G>>),
+    Plain(mpsc::UnboundedSender<G>),
+}
+
+impl<G> fmt::Debug for GossipInbox<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GossipInbox")
+    }
+}
+
+/// An inbox that holds up to `capacity` gossip messages (at least 1). While it is full the peers'
+/// gossip lanes wait, and at their senders newer gossip displaces older: so what waits is bounded on
+/// both sides, and the latest arrives.
+pub fn gossip_inbox<G>(capacity: usize) -> (GossipInbox<G>, mpsc::Receiver<Gossip<G>>) {
+    let (sender, receiver) = mpsc::channel(capacity.max(1));
+    (GossipInbox(Inbox::Bounded(sender)), receiver)
+}
+
+/// The receiver decides how much it holds: an unbounded channel is not bounded here either.
+impl<G> From<mpsc::UnboundedSender<G>> for GossipInbox<G> {
+    fn from(sender: mpsc::UnboundedSender<G>) -> Self {
+        Self(Inbox::Plain(sender))
+    }
+}
+
+/// A gossip inbox whose type is erased, since lanes carry bytes.
+pub(crate) trait GossipReceiver: Send + Sync + 'static {
+    /// Decodes one frame and hands it over; waits where the inbox is full.
+    fn receive<'a>(&'a self, from: &'a Address, frame: &'a [u8]) -> Handover<'a>;
+}
+
+pub(crate) type Handover<'a> =
+    std::pin::Pin<Box<dyn Future<Output = Result<(), FrameError>> + Send + 'a>>;
+
+impl<G: DeserializeOwned + Send + 'static> GossipReceiver for GossipInbox<G> {
+    fn receive<'a>(&'a self, from: &'a Address, frame: &'a [u8]) -> Handover<'a> {
+        Box::pin(async move {
+            let message = frame::decode_gossip(frame)?;
+            // A receiver that is gone wants no more gossip: no fault of the peer's.
+            match &self.0 {
+                Inbox::Bounded(sender) => {
+                    let _ = sender.send(Gossip { from: from.clone(), message }).await;
+                }
+                Inbox::Plain(sender) => {
+                    let _ = sender.send(message);
+                }
+            }
+            Ok(())
+        })
+    }
+}

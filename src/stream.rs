@@ -1,0 +1,111 @@
+//! A received stream: its header, then runs of whole frames; and the control lane read as messages.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::control::{Control, ControlError, MAX_CONTROL, STREAM_HEADER, parse_stream_header};
+use crate::error::AssociationError;
+use crate::frame::{FrameDecoder, MAX_FRAME, PREFIX, Run, next_frame};
+use crate::lane::Lane;
+use crate::link::LaneReader;
+
+/// Reads one lane's stream.
+#[derive(Debug)]
+pub(crate) struct Intake<R> {
+    reader: R,
+    chunks: Vec<Bytes>,
+    decoder: FrameDecoder,
+    /// Bytes of one incomplete frame that are gathered at most.
+    limit: usize,
+}
+
+impl<R: LaneReader> Intake<R> {
+    pub(crate) fn new(reader: R) -> Self {
+        Self::with_limit(reader, MAX_FRAME + PREFIX)
+    }
+
+    fn with_limit(reader: R, limit: usize) -> Self {
+        Self { reader, chunks: Vec::new(), decoder: FrameDecoder::default(), limit }
+    }
+
+    /// The stream's header; the first call on a stream.
+    pub(crate) async fn header(&mut self) -> Result<(Lane, u64), AssociationError> {
+        let mut header = BytesMut::with_capacity(STREAM_HEADER);
+        while header.len() < STREAM_HEADER {
+            if !self.reader.read(&mut self.chunks).await? {
+                return Err(AssociationError::Protocol("a stream ended in its header".into()));
+            }
+            while let Some(chunk) = self.chunks.first_mut() {
+                let part = chunk.split_to(chunk.len().min(STREAM_HEADER - header.len()));
+                header.extend_from_slice(&part);
+                if !chunk.is_empty() {
+                    break;
+                }
+                self.chunks.remove(0);
+            }
+        }
+        let header = header.first_chunk().ok_or(AssociationError::Protocol(String::new()))?;
+        parse_stream_header(header).map_err(AssociationError::Protocol)
+    }
+
+    /// The next whole frames; `None` at the stream's end.
+    pub(crate) async fn run(&mut self) -> Result<Option<Run>, AssociationError> {
+        let refused = |e: crate::error::FrameError| AssociationError::Protocol(e.to_string());
+        loop {
+            if !self.chunks.is_empty() {
+                if let Some(run) = self.decoder.push_all(&mut self.chunks).map_err(refused)? {
+                    return Ok(Some(run));
+                }
+                let held = self.decoder.pending();
+                if held > self.limit {
+                    return Err(AssociationError::Protocol(format!("a message over {held} bytes")));
+                }
+            }
+            if !self.reader.read(&mut self.chunks).await? {
+                return match self.decoder.pending() {
+                    0 => Ok(None),
+                    _ => Err(AssociationError::Protocol("a lane ended in mid-frame".into())),
+                };
+            }
+        }
+    }
+}
+
+/// Reads the control lane.
+#[derive(Debug)]
+pub(crate) struct ControlReader<R> {
+    intake: Intake<R>,
+    run: Bytes,
+}
+
+impl<R: LaneReader> ControlReader<R> {
+    /// From a stream that must turn out to be the control lane.
+    pub(crate) async fn open(reader: R) -> Result<Self, AssociationError> {
+        let mut intake = Intake::with_limit(reader, MAX_CONTROL + PREFIX);
+        match intake.header().await? {
+            (Lane::Control, _) => Ok(Self { intake, run: Bytes::new() }),
+            (lane, _) => {
+                Err(AssociationError::Protocol(format!("the {lane} lane came before the greeting")))
+            }
+        }
+    }
+
+    /// The next message; `None` at the lane's end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Control>, AssociationError> {
+        while self.run.is_empty() {
+            let Some(run) = self.intake.run().await? else { return Ok(None) };
+            self.run = run.bytes;
+        }
+        let mut rest = &self.run[..];
+        let message = next_frame(&mut rest).map(Control::decode);
+        let used = self.run.len() - rest.len();
+        self.run.advance(used);
+        match message {
+            Some(Ok(message)) => Ok(Some(message)),
+            Some(Err(e @ ControlError::Version { .. })) => {
+                Err(AssociationError::Version(e.to_string()))
+            }
+            Some(Err(ControlError::Frame(e))) => Err(AssociationError::Protocol(e.to_string())),
+            None => Err(AssociationError::Protocol("a torn control message".into())),
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! [`ClusterTransport`]: a node as its user holds it, whatever carries it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
+use tokio::sync::broadcast;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::address::{Address, Incarnation};
+use crate::backend::in_process::{InProcessBackend, InProcessNetwork};
+use crate::backend::quic::QuicBackend;
+use crate::config::{Config, Runtime};
+use crate::error::{AlreadyStarted, BindError, ConfigError, FlushError, PeerError, SendError};
+use crate::event::{Event, LostReason};
+use crate::frame::Tell;
+use crate::hub::Hub;
+use crate::node::{Handlers, Node, Phase};
+use crate::peer::Peer;
+use crate::sink::{GossipInbox, TellSink};
+use crate::stats::{PeerStats, ShutdownReport};
+use crate::tls::Identity;
+
+/// How long closed connections' last packets may take to leave, after a shutdown's deadline.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A node's transport: sends gossip and tells to other nodes, and hands over what they send.
+///
+/// Clones are handles of the same node. [`shutdown`](Self::shutdown) ends it in order; dropping the
+/// last clone ends it at once: peers are told, and what is pending is lost (and reported, if somebody
+/// still holds [`Events`]).
+#[derive(Clone)]
+pub struct ClusterTransport(Arc<Inner>);
+
+struct Inner {
+    node: Arc<Node>,
+    own_runtime: Mutex<Option<tokio::runtime::Runtime>>,
+}
+
+impl fmt::Debug for ClusterTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClusterTransport({})", self.address())
+    }
+}
+
+impl ClusterTransport {
+    /// A node that speaks QUIC on the configured UDP socket, with `identity`'s certificate. It
+    /// accepts connections at once; what they carry waits until [`start`](Self::start).
+    ///
+    /// # Errors
+    /// [`BindError`]: the port is in use, the advertised address cannot be dialled or is not covered
+    /// by the certificate, no runtime.
+    pub fn bind(config: Config, identity: &Identity) -> Result<Self, BindError> {
+        let (runtime, own) = runtime(&config)?;
+        let entered = runtime.enter();
+        let (backend, bound) = QuicBackend::bind(&config, identity)?;
+        let host = config.advertise_host.clone().unwrap_or_else(|| bound.ip().to_string());
+        let port = config.advertise_port.unwrap_or(bound.port());
+        let address = Address::new(&config.system, host, port).map_err(ConfigError::from)?;
+        identity
+            .covers(address.host())
+            .map_err(|mismatch| BindError::OwnName { address: address.clone(), mismatch })?;
+        drop(entered);
+        Ok(Self::assemble(address, config, backend, runtime, own))
+    }
+
+    /// A node on an in-process network, named `host` there: the same queues, limits, order, resume
+    /// and errors, over channels.
+    ///
+    /// # Errors
+    /// [`BindError::AddressTaken`], or an address or runtime that cannot be used.
+    pub fn in_process(
+        config: Config,
+        network: &InProcessNetwork,
+        host: &str,
+    ) -> Result<Self, BindError> {
+        let (runtime, own) = runtime(&config)?;
+        let port = config.advertise_port.unwrap_or(IN_PROCESS_PORT);
+        let address = Address::new(&config.system, host, port).map_err(ConfigError::from)?;
+        let backend = InProcessBackend::register(network, &address, config.stream_window)?;
+        Ok(Self::assemble(address, config, backend, runtime, own))
+    }
+
+    fn assemble<B: crate::link::Backend>(
+        address: Address,
+        config: Config,
+        backend: B,
+        runtime: Handle,
+        own: Option<tokio::runtime::Runtime>,
+    ) -> Self {
+        let node = Arc::new(Node::new(address, config, runtime));
+        Hub::start(&node, backend);
+        tracing::info!(address = %node.address, incarnation = %node.incarnation, "node up");
+        Self(Arc::new(Inner { node, own_runtime: Mutex::new(own) }))
+    }
+
+    /// The address that the other nodes dial.
+    pub fn address(&self) -> &Address {
+        &self.0.node.address
+    }
+
+    /// Which life of the node this is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.0.node.incarnation
+    }
+
+    /// Sets where received gossip of type `G` and received tells go, once. Until then they wait at
+    /// their senders.
+    ///
+    /// # Errors
+    /// [`AlreadyStarted`].
+    pub fn start<G: DeserializeOwned + Send + 'static>(
+        &self,
+        inbox: impl Into<GossipInbox<G>>,
+        sink: impl Into<TellSink>,
+    ) -> Result<(), AlreadyStarted> {
+        let handlers = Handlers { sink: sink.into().0, gossip: Box::new(inbox.into()) };
+        self.0.node.handlers.set(handlers).map_err(|_| AlreadyStarted)
+    }
+
+    /// A handle for sending to one peer often. Makes the peer known, and does not connect yet.
+    ///
+    /// # Errors
+    /// [`PeerError`]: the node's own address, too many peers, shutting down.
+    pub fn peer(&self, address: &Address) -> Result<Peer, PeerError> {
+        self.0.node.peer(address).map(Peer)
+    }
+
+    /// [`Peer::tell`] to `to`.
+    ///
+    /// # Errors
+    /// As there, and [`SendError::Peer`]; the tell comes back.
+    pub fn tell<T: Tell>(&self, to: &Address, tell: T) -> Result<(), SendError<T>> {
+        match self.peer(to) {
+            Ok(peer) => peer.tell(tell),
+            Err(source) => Err(no_peer(source, tell)),
+        }
+    }
+
+    /// [`Peer::tell_when_ready`] to `to`. Cancel-safe.
+    ///
+    /// # Errors
+    /// As there, and [`SendError::Peer`]; the tell comes back.
+    pub async fn tell_when_ready<T: Tell>(
+        &self,
+        to: &Address,
+        tell: T,
+    ) -> Result<(), SendError<T>> {
+        match self.peer(to) {
+            Ok(peer) => peer.tell_when_ready(tell).await,
+            Err(source) => Err(no_peer(source, tell)),
+        }
+    }
+
+    /// [`Peer::send_gossip`] to `to`.
+    ///
+    /// # Errors
+    /// As there, and [`SendError::Peer`].
+    pub fn send_gossip<G: Serialize + ?Sized>(
+        &self,
+        to: &Address,
+        gossip: &G,
+    ) -> Result<(), SendError<()>> {
+        self.peer(to).map_err(|source| no_peer(source, ()))?.send_gossip(gossip)
+    }
+
+    /// [`Peer::flush`] for `to`. Cancel-safe.
+    ///
+    /// # Errors
+    /// As there, and [`FlushError::Peer`].
+    pub async fn flush(&self, to: &Address) -> Result<(), FlushError> {
+        self.peer(to)?.flush().await
+    }
+
+    /// What happens from now on: associations, failures, losses.
+    pub fn events(&self) -> Events {
+        Events(self.0.node.subscribe())
+    }
+
+    /// The figures of all known peers.
+    pub fn peers(&self) -> Vec<PeerStats> {
+        let peers = self.0.node.peers.iter();
+        peers.map(|peer| Peer(Arc::clone(&peer)).stats()).collect()
+    }
+
+    /// The figures of one peer, if it is known.
+    pub fn peer_stats(&self, address: &Address) -> Option<PeerStats> {
+        let peer = self.0.node.peers.get(address).map(|peer| Arc::clone(&peer))?;
+        Some(Peer(peer).stats())
+    }
+
+    /// Bytes that all tell lanes hold together, in grants of 64 KiB; at most `node_budget`.
+    pub fn held_bytes(&self) -> usize {
+        self.0.node.budget.used()
+    }
+
+    /// Ends the node in order, within `deadline`: nothing new is accepted; what was accepted is sent
+    /// and acknowledged; what was received goes to the sink and is acknowledged; peers are told
+    /// goodbye. What is still pending at the deadline is reported lost.
+    ///
+    /// A second call waits for the first one's end. Not cancel-safe: a dropped call may leave the
+    /// node draining; call again, or drop the transport.
+    pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
+        let node = &self.0.node;
+        let begin = Instant::now();
+        let deadline = begin + deadline;
+        node.phase.send_if_modified(|phase| {
+            let running = *phase == Phase::Running;
+            if running {
+                *phase = Phase::Draining;
+            }
+            running
+        });
+        let peers: Vec<_> = node.peers.iter().map(|peer| Arc::clone(&peer)).collect();
+        for peer in &peers {
+            peer.close();
+        }
+        let settled = async {
+            for peer in &peers {
+                let _ = Peer(Arc::clone(peer)).flush().await;
+            }
+        };
+        let _ = timeout_at(deadline, settled).await;
+        node.phase.send_if_modified(|phase| {
+            let open = !matches!(phase, Phase::Closing { .. });
+            if open {
+                *phase = Phase::Closing { deadline: deadline.into_std() };
+            }
+            open
+        });
+        let left = deadline.saturating_duration_since(Instant::now()) + LINGER;
+        if timeout(left, node.phase.closed()).await.is_err() {
+            tracing::warn!("tasks of the transport still run after the shutdown's deadline");
+        }
+        let report = self.report(begin.elapsed());
+        let lost: u64 = report.lost.iter().map(|(_, lost)| lost.frames).sum();
+        tracing::info!(address = %node.address, lost, took = ?report.took, "node shut down");
+        report
+    }
+
+    /// A handle that does not keep the node alive.
+    #[cfg(feature = "atomr")]
+    pub(crate) fn downgrade(&self) -> WeakTransport {
+        WeakTransport(Arc::downgrade(&self.0))
+    }
+
+    fn report(&self, took: Duration) -> ShutdownReport {
+        let mut report = ShutdownReport { took, ..ShutdownReport::default() };
+        for peer in self.peers() {
+            let tells = peer.tells();
+            report.acknowledged += tells.acknowledged_frames;
+            let lost = tells.lost(LostReason::ShutDown);
+            if lost.frames > 0 {
+                report.lost.push((peer.address, lost));
+            }
+        }
+        report
+    }
+}
+
+/// See [`ClusterTransport::downgrade`].
+#[cfg(feature = "atomr")]
+pub(crate) struct WeakTransport(std::sync::Weak<Inner>);
+
+#[cfg(feature = "atomr")]
+impl WeakTransport {
+    pub(crate) fn upgrade(&self) -> Option<ClusterTransport> {
+        self.0.upgrade().map(ClusterTransport)
+    }
+}
+
+/// The port in in-process addresses, unless `advertise_port` says otherwise: it means nothing there.
+const IN_PROCESS_PORT: u16 = 1;
+
+fn no_peer<T>(source: PeerError, message: T) -> SendError<T> {
+    match source {
+        PeerError::ShuttingDown => SendError::ShuttingDown(message),
+        source => SendError::Peer { message, source },
+    }
+}
+
+fn runtime(config: &Config) -> Result<(Handle, Option<tokio::runtime::Runtime>), BindError> {
+    match config.runtime {
+        Runtime::Current => Ok((Handle::try_current().map_err(|_| BindError::NoRuntime)?, None)),
+        Runtime::Dedicated { threads } => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(threads)
+                .thread_name("cluster-quic")
+                .enable_all()
+                .build()
+                .map_err(BindError::Runtime)?;
+            Ok((runtime.handle().clone(), Some(runtime)))
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let closing = Phase::Closing { deadline: std::time::Instant::now() };
+        self.node.phase.send_if_modified(|phase| {
+            let open = !matches!(phase, Phase::Closing { .. });
+            if open {
+                *phase = closing;
+            }
+            open
+        });
+        let own = self.own_runtime.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = own {
+            let node = Arc::clone(&self.node);
+            // A runtime must not be dropped within another, and its tasks have goodbyes to say.
+            std::thread::spawn(move || {
+                runtime.block_on(async { timeout(LINGER, node.phase.closed()).await.ok() });
+                runtime.shutdown_background();
+            });
+        }
+    }
+}
+
+/// A subscription to what happens at a node; made by [`ClusterTransport::events`].
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<Event>);
+
+impl Events {
+    /// The next event; `None` once the node has ended. Cancel-safe. Who lags more than 1024 events
+    /// behind gets [`Event::Missed`], and goes on with the oldest that is left.
+    pub async fn recv(&mut self) -> Option<Event> {
+        match self.0.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(events)) => Some(Event::Missed { events }),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
