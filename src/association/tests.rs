@@ -1,1 +1,449 @@
+//! Two associations against each other, over a model of connections in which every message is
+//! delivered in an order of the test's choosing.
 
+use std::collections::{BTreeMap, VecDeque};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::address::Incarnation;
+
+const LOW: usize = 0;
+const HIGH: usize = 1;
+
+/// A connection in the model: who dialled it, and what it is called at each end.
+struct Wire {
+    dialler: usize,
+    names: [Option<LinkId>; 2],
+    /// The acceptor has been told of it.
+    greeted: bool,
+    dead: bool,
+    /// What is on its way to each end, in order.
+    mail: [VecDeque<Mail>; 2],
+}
+
+#[derive(Debug, Clone)]
+enum Mail {
+    Hello { instance: Instance, attempt: u64 },
+    Accepted { instance: Instance, attempt: u64 },
+    Closed(AssociationError),
+}
+
+/// One choice of the schedule.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Deliver the first mail of the n-th mailbox that has any.
+    Deliver(usize),
+    Want(usize),
+    /// Let time pass up to the side's timer, and fire it.
+    Fire(usize),
+    /// Break the n-th living wire: both ends will hear of it.
+    Cut(usize),
+    /// Replace a node's process.
+    Restart(usize),
+    Disconnect(usize),
+    Release(usize),
+}
+
+struct Model {
+    now: Instant,
+    nodes: [Association; 2],
+    instances: [Instance; 2],
+    /// Wires by age.
+    wires: BTreeMap<usize, Wire>,
+    next_wire: usize,
+    accepted: [u64; 2],
+    active: [Option<usize>; 2],
+    activations: usize,
+    dials: usize,
+}
+
+fn timing() -> Timing {
+    Timing {
+        backoff_min: Duration::from_millis(100),
+        backoff_max: Duration::from_secs(10),
+        stable_after: Duration::from_secs(5),
+        reconnect_for: Duration::from_secs(60),
+    }
+}
+
+fn instance(incarnation: u64) -> Instance {
+    Instance { incarnation: Incarnation(incarnation), session: 0 }
+}
+
+impl Model {
+    fn new(seed: u64) -> Self {
+        Self {
+            now: Instant::now(),
+            nodes: [
+                Association::new(true, timing(), seed),
+                Association::new(false, timing(), !seed),
+            ],
+            instances: [instance(1), instance(1)],
+            wires: BTreeMap::new(),
+            next_wire: 0,
+            accepted: [0; 2],
+            active: [None; 2],
+            activations: 0,
+            dials: 0,
+        }
+    }
+
+    fn feed(&mut self, side: usize, input: Input) {
+        let outputs = self.nodes[side].handle(self.now, input);
+        for output in outputs {
+            self.perform(side, output);
+        }
+    }
+
+    fn perform(&mut self, side: usize, output: Output) {
+        match output {
+            Output::Dial { link } => {
+                self.dials += 1;
+                let attempt = self.nodes[side].attempt();
+                let hello = Mail::Hello { instance: self.instances[side], attempt };
+                let mut mail = [VecDeque::new(), VecDeque::new()];
+                mail[1 - side].push_back(hello);
+                let mut names = [None; 2];
+                names[side] = Some(link);
+                let wire = Wire { dialler: side, names, greeted: false, dead: false, mail };
+                self.wires.insert(self.next_wire, wire);
+                self.next_wire += 1;
+            }
+            Output::Activate { link, .. } => {
+                assert_eq!(self.active[side], None, "activated over an active link");
+                let n = self.named(side, link).expect("activates a link that it has");
+                self.active[side] = Some(n);
+                self.activations += 1;
+                if self.wires[&n].dialler != side {
+                    let attempt = self.nodes[side].attempt();
+                    let accepted = Mail::Accepted { instance: self.instances[side], attempt };
+                    self.wires.get_mut(&n).unwrap().mail[1 - side].push_back(accepted);
+                }
+            }
+            Output::Deactivate { link, .. } => {
+                let n = self.active[side].take().expect("deactivates an active link");
+                assert_eq!(self.wires[&n].names[side], Some(link));
+            }
+            Output::Close { link, reason } => {
+                if let Some(n) = self.named(side, link) {
+                    let wire = self.wires.get_mut(&n).unwrap();
+                    wire.dead = true;
+                    // As on a real connection: what we had not read is gone, and the peer reads what
+                    // is before the close.
+                    wire.mail[side].clear();
+                    wire.names[side] = None;
+                    wire.mail[1 - side].push_back(Mail::Closed(reason));
+                }
+            }
+            Output::ReportDialFailed { .. } | Output::ReportRefused { .. } => {}
+        }
+    }
+
+    fn named(&self, side: usize, link: LinkId) -> Option<usize> {
+        self.wires.iter().find(|(_, wire)| wire.names[side] == Some(link)).map(|(n, _)| *n)
+    }
+
+    fn mailboxes(&self) -> Vec<(usize, usize)> {
+        let of = |(n, wire): (&usize, &Wire)| {
+            [LOW, HIGH]
+                .into_iter()
+                .filter(|side| !wire.mail[*side].is_empty())
+                .map(|s| (*n, s))
+                .collect::<Vec<_>>()
+        };
+        self.wires.iter().flat_map(of).collect()
+    }
+
+    fn deliver(&mut self, n: usize, side: usize) {
+        let wire = self.wires.get_mut(&n).unwrap();
+        let Some(mail) = wire.mail[side].pop_front() else { return };
+        match mail {
+            Mail::Hello { instance, attempt } => {
+                wire.greeted = true;
+                self.accepted[side] += 1;
+                let link = LinkId::Accepted(self.accepted[side]);
+                self.wires.get_mut(&n).unwrap().names[side] = Some(link);
+                self.feed(side, Input::Incoming { link, instance, attempt });
+            }
+            Mail::Accepted { instance, attempt } => {
+                if let Some(link) = wire.names[side] {
+                    self.feed(side, Input::Greeted { link, instance, attempt });
+                }
+            }
+            Mail::Closed(reason) => {
+                let Some(link) = wire.names[side] else { return };
+                let dialling = wire.dialler == side && self.active[side] != Some(n);
+                self.feed(
+                    side,
+                    if dialling {
+                        Input::DialFailed { link, error: reason }
+                    } else {
+                        Input::Lost { link, reason }
+                    },
+                );
+                self.wires.get_mut(&n).unwrap().names[side] = None;
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Deliver(n) => {
+                let boxes = self.mailboxes();
+                if let Some(&(n, side)) = boxes.get(n % boxes.len().max(1)) {
+                    self.deliver(n, side);
+                }
+            }
+            Step::Want(side) => self.feed(side, Input::Wanted),
+            Step::Fire(side) => self.fire(side),
+            Step::Cut(n) => {
+                let living: Vec<_> =
+                    self.wires.iter().filter(|(_, w)| !w.dead).map(|(n, _)| *n).collect();
+                if let Some(n) = living.get(n % living.len().max(1)) {
+                    self.cut(*n);
+                }
+            }
+            Step::Restart(side) => self.restart(side),
+            Step::Disconnect(side) => self.feed(side, Input::Disconnect),
+            Step::Release(side) => self.feed(side, Input::Release),
+        }
+    }
+
+    fn fire(&mut self, side: usize) {
+        if let Some(at) = self.nodes[side].wake_at() {
+            self.now = self.now.max(at);
+            self.feed(side, Input::Timer { pending: true });
+        }
+    }
+
+    fn cut(&mut self, n: usize) {
+        let wire = self.wires.get_mut(&n).unwrap();
+        wire.dead = true;
+        for side in [LOW, HIGH] {
+            wire.mail[side].clear();
+            wire.mail[side].push_back(Mail::Closed(AssociationError::TimedOut));
+        }
+    }
+
+    fn restart(&mut self, side: usize) {
+        let all: Vec<_> = self.wires.keys().copied().collect();
+        for n in all {
+            let wire = self.wires.get_mut(&n).unwrap();
+            wire.dead = true;
+            wire.names[side] = None;
+            wire.mail[side].clear();
+            wire.mail[1 - side].clear();
+            wire.mail[1 - side].push_back(Mail::Closed(AssociationError::Reset));
+        }
+        self.active[side] = None;
+        self.instances[side] = instance(self.instances[side].incarnation.0 + 1);
+        self.nodes[side] = Association::new(side == LOW, timing(), self.next_wire as u64);
+    }
+
+    /// Lets everything arrive and every timer fire, both sides wanting each other.
+    fn settle(&mut self) {
+        for _ in 0..200 {
+            while let Some(&(n, side)) = self.mailboxes().first() {
+                self.deliver(n, side);
+            }
+            if self.active[LOW].is_some() && self.active[LOW] == self.active[HIGH] {
+                return;
+            }
+            for side in [LOW, HIGH] {
+                self.feed(side, Input::Wanted);
+                self.fire(side);
+            }
+        }
+        panic!("no association: {:?}", self.nodes);
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let side = || 0..2_usize;
+    let step = prop_oneof![
+        12 => (0..8_usize).prop_map(Step::Deliver),
+        3 => side().prop_map(Step::Want),
+        3 => side().prop_map(Step::Fire),
+        2 => (0..4_usize).prop_map(Step::Cut),
+        1 => side().prop_map(Step::Restart),
+        1 => side().prop_map(Step::Disconnect),
+        1 => side().prop_map(Step::Release),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happened before, both ends come to be active on one and the same connection, and no
+    /// other lives.
+    #[test]
+    fn any_history_ends_in_one_association(seed: u64, history in steps()) {
+        let mut model = Model::new(seed);
+        for step in &history {
+            model.step(step);
+        }
+        model.settle();
+        let active = model.active[LOW].unwrap();
+        prop_assert_eq!(model.nodes[LOW].active(), model.wires[&active].names[LOW]);
+        prop_assert_eq!(model.nodes[HIGH].active(), model.wires[&active].names[HIGH]);
+        let living = model.wires.values().filter(|wire| !wire.dead).count();
+        prop_assert_eq!(living, 1, "one connection lives");
+    }
+
+    /// Both dial at the same time, and the greetings arrive in any order: two dials, no third.
+    #[test]
+    fn simultaneous_dials_converge_without_a_redial(seed: u64, order in proptest::collection::vec(0..8_usize, 0..20)) {
+        let mut model = Model::new(seed);
+        model.step(&Step::Want(LOW));
+        model.step(&Step::Want(HIGH));
+        for n in order {
+            model.step(&Step::Deliver(n));
+        }
+        while let Some(&(n, side)) = model.mailboxes().first() {
+            model.deliver(n, side);
+        }
+        prop_assert!(model.active[LOW].is_some());
+        prop_assert_eq!(model.active[LOW], model.active[HIGH]);
+        prop_assert_eq!(model.dials, 2);
+        prop_assert_eq!(model.activations, 2, "one activation each");
+    }
+}
+
+fn dial(association: &mut Association, now: Instant) -> LinkId {
+    match association.handle(now, Input::Wanted)[..] {
+        [Output::Dial { link }] => link,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+fn failing(association: &mut Association, now: Instant, error: AssociationError) -> Duration {
+    let link = LinkId::Dialled(association.attempt());
+    match association.handle(now, Input::DialFailed { link, error })[..] {
+        [Output::ReportDialFailed { retry_in, .. }] => retry_in,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn waits_double_up_to_the_limit_with_jitter() {
+    let mut association = Association::new(true, timing(), 7);
+    let mut now = Instant::now();
+    dial(&mut association, now);
+    let mut full = Duration::from_millis(100);
+    for _ in 0..12 {
+        let wait = failing(&mut association, now, AssociationError::TimedOut);
+        assert!(wait >= full / 2 && wait <= full, "{wait:?} of {full:?}");
+        full = (full * 2).min(Duration::from_secs(10));
+        now = association.wake_at().unwrap();
+        let outputs = association.handle(now, Input::Timer { pending: true });
+        assert!(matches!(outputs[..], [Output::Dial { .. }]));
+    }
+}
+
+#[test]
+fn a_misconfigured_peer_is_not_dialled_in_a_storm() {
+    let mut association = Association::new(true, timing(), 7);
+    let now = Instant::now();
+    dial(&mut association, now);
+    let wait = failing(&mut association, now, AssociationError::Cluster("other".into()));
+    assert!(wait >= timing().backoff_max / 2);
+}
+
+#[test]
+fn flapping_backs_off_and_a_stable_association_forgets_it() {
+    let mut association = Association::new(false, timing(), 7);
+    let mut now = Instant::now();
+    let mut waits = Vec::new();
+    for n in 1..=6 {
+        let link = LinkId::Accepted(n);
+        association.handle(now, Input::Incoming { link, instance: instance(1), attempt: n });
+        now += Duration::from_secs(1);
+        association.handle(now, Input::Lost { link, reason: AssociationError::TimedOut });
+        waits.push(association.wake_at().unwrap() - now);
+    }
+    assert!(waits[5] > waits[0] * 8, "{waits:?}");
+    let link = LinkId::Accepted(7);
+    association.handle(now, Input::Incoming { link, instance: instance(1), attempt: 7 });
+    now += Duration::from_secs(6);
+    association.handle(now, Input::Lost { link, reason: AssociationError::TimedOut });
+    assert!(association.wake_at().unwrap() - now <= timing().backoff_min);
+}
+
+#[test]
+fn a_lost_peer_is_dialled_for_a_while_and_then_left() {
+    let mut association = Association::new(false, timing(), 7);
+    let mut now = Instant::now();
+    let link = LinkId::Accepted(1);
+    association.handle(now, Input::Incoming { link, instance: instance(1), attempt: 1 });
+    association.handle(now, Input::Lost { link, reason: AssociationError::TimedOut });
+    let end = now + timing().reconnect_for;
+    let mut dials = 0;
+    while let Some(at) = association.wake_at() {
+        now = at;
+        let outputs = association.handle(now, Input::Timer { pending: false });
+        if outputs.is_empty() {
+            break;
+        }
+        dials += 1;
+        failing(&mut association, now, AssociationError::TimedOut);
+    }
+    assert!(now >= end && association.is_idle() && dials > 5, "{dials}");
+}
+
+#[test]
+fn a_peer_that_left_is_not_dialled() {
+    let mut association = Association::new(false, timing(), 7);
+    let now = Instant::now();
+    let link = LinkId::Accepted(1);
+    association.handle(now, Input::Incoming { link, instance: instance(1), attempt: 1 });
+    association.handle(now, Input::Lost { link, reason: AssociationError::Goodbye });
+    let at = association.wake_at().unwrap();
+    assert!(association.handle(at, Input::Timer { pending: false }).is_empty());
+    assert!(association.is_idle());
+}
+
+#[test]
+fn an_older_incarnation_is_refused_and_the_newer_untouched() {
+    let mut association = Association::new(false, timing(), 7);
+    let now = Instant::now();
+    let (new, old) = (LinkId::Accepted(1), LinkId::Accepted(2));
+    association.handle(now, Input::Incoming { link: new, instance: instance(5), attempt: 1 });
+    let outputs =
+        association.handle(now, Input::Incoming { link: old, instance: instance(4), attempt: 9 });
+    assert!(matches!(
+        outputs[..],
+        [
+            Output::Close { link: l, reason: AssociationError::Stale { .. } },
+            Output::ReportRefused { .. }
+        ] if l == old
+    ));
+    assert_eq!(association.active(), Some(new));
+}
+
+#[test]
+fn a_parked_connection_is_taken_when_the_preferred_dial_fails() {
+    let mut association = Association::new(true, timing(), 7);
+    let now = Instant::now();
+    let ours = dial(&mut association, now);
+    let parked = LinkId::Accepted(1);
+    let incoming = Input::Incoming { link: parked, instance: instance(1), attempt: 1 };
+    assert_eq!(association.handle(now, incoming), []);
+    let failed = Input::DialFailed { link: ours, error: AssociationError::TimedOut };
+    let outputs = association.handle(now, failed);
+    assert_eq!(outputs, [Output::Activate { link: parked, instance: instance(1) }]);
+}
+
+#[test]
+fn shutdown_closes_whatever_there_is() {
+    let now = Instant::now();
+    let mut association = Association::new(true, timing(), 7);
+    dial(&mut association, now);
+    let incoming =
+        |n| Input::Incoming { link: LinkId::Accepted(n), instance: instance(1), attempt: n };
+    association.handle(now, incoming(1));
+    assert_eq!(association.handle(now, Input::Shutdown).len(), 2);
+    let outputs = association.handle(now, incoming(2));
+    assert!(matches!(outputs[..], [Output::Close { .. }]), "nobody gets in any more");
+}
