@@ -1,1 +1,218 @@
+use std::sync::mpsc;
+use std::time::Duration;
 
+use bytes::BytesMut;
+use proptest::prelude::*;
+
+use super::*;
+use crate::address::Incarnation;
+use crate::frame::{FrameDecoder, RemoteTellRef};
+use crate::sink::RecordingSink;
+
+const LANE: Lane = Lane::Tell(0);
+
+fn from() -> Address {
+    "akka.quic://s@h:1".parse().unwrap()
+}
+
+fn instance(n: u64) -> Instance {
+    Instance { incarnation: Incarnation(n), session: 0 }
+}
+
+fn run(numbers: std::ops::Range<u64>) -> Run {
+    let mut buf = BytesMut::new();
+    for n in numbers.clone() {
+        let payload = n.to_le_bytes();
+        let tell =
+            RemoteTellRef { target_path: "/t", manifest: "", payload: &payload, sender_path: None };
+        frame::encode_tell(&tell, &mut buf).unwrap();
+    }
+    Run { bytes: buf.freeze(), frames: numbers.end - numbers.start }
+}
+
+fn delivered(sink: &RecordingSink) -> Vec<u64> {
+    let number = |payload: &[u8]| u64::from_le_bytes(*payload.first_chunk().unwrap());
+    sink.records().iter().map(|(_, tell)| number(&tell.payload)).collect()
+}
+
+fn go(inbound: &Inbound, lane: &InboundLane, sink: &dyn RemoteMessageSink) -> Vec<Fault> {
+    let faults = Mutex::new(Vec::new());
+    deliver(&from(), inbound, lane, sink, &|fault| faults.lock().unwrap().push(fault));
+    faults.into_inner().unwrap()
+}
+
+#[test]
+fn what_was_received_before_is_left_out() {
+    let inbound = Inbound::new(1 << 20);
+    inbound.adopt(instance(1));
+    let sink = RecordingSink::default();
+    let epoch = inbound.fence();
+    let lane = inbound.lane(epoch, LANE).unwrap();
+    assert_eq!(lane.push(epoch, 0, run(0..5)), Ok(Pushed::StartDelivery));
+    assert_eq!(inbound.resume().unwrap().next, [(LANE, 5)]);
+    // The next connection resends from what was acknowledged.
+    let epoch = inbound.fence();
+    let lane = inbound.lane(epoch, LANE).unwrap();
+    assert_eq!(lane.push(epoch, 3, run(3..8)), Ok(Pushed::Queued));
+    go(&inbound, &lane, &sink);
+    assert_eq!(delivered(&sink), (0..8).collect::<Vec<_>>());
+    assert_eq!(inbound.stats()[0].1.duplicates, 2);
+    assert_eq!(inbound.positions(), [(LANE, 8)]);
+    assert!(inbound.is_settled());
+}
+
+#[test]
+fn an_old_connection_s_reader_is_fenced() {
+    let inbound = Inbound::new(1 << 20);
+    inbound.adopt(instance(1));
+    let old = inbound.fence();
+    let lane = inbound.lane(old, LANE).unwrap();
+    lane.push(old, 0, run(0..2)).unwrap();
+    let new = inbound.fence();
+    assert_eq!(lane.push(old, 2, run(2..3)), Ok(Pushed::Fenced));
+    assert!(inbound.lane(old, LANE).is_none());
+    assert_eq!(inbound.resume().unwrap().next, [(LANE, 2)]);
+    assert_eq!(lane.push(new, 2, run(2..3)), Ok(Pushed::Queued));
+}
+
+#[test]
+fn a_new_instance_numbers_anew_and_old_acknowledgements_are_not_said_to_it() {
+    let inbound = Inbound::new(1 << 20);
+    inbound.adopt(instance(1));
+    let epoch = inbound.fence();
+    let lane = inbound.lane(epoch, LANE).unwrap();
+    lane.push(epoch, 0, run(0..5)).unwrap();
+    inbound.adopt(instance(2));
+    assert_eq!(inbound.resume().unwrap().next, []);
+    assert_eq!(inbound.positions(), []);
+    let epoch = inbound.fence();
+    lane.push(epoch, 0, run(100..102)).unwrap();
+    let sink = RecordingSink::default();
+    go(&inbound, &lane, &sink);
+    assert_eq!(delivered(&sink), [0, 1, 2, 3, 4, 100, 101]);
+    assert_eq!(inbound.positions(), [(LANE, 2)]);
+}
+
+#[test]
+fn a_panicking_sink_loses_nobody_else_s_tell() {
+    struct Panics(RecordingSink);
+    impl RemoteMessageSink for Panics {
+        fn deliver(&self, from: &Address, tell: RemoteTellRef<'_>) {
+            assert_ne!(tell.payload[0], 1, "the sink's own bug");
+            self.0.deliver(from, tell);
+        }
+    }
+    let inbound = Inbound::new(1 << 20);
+    inbound.adopt(instance(1));
+    let epoch = inbound.fence();
+    let lane = inbound.lane(epoch, LANE).unwrap();
+    lane.push(epoch, 0, run(0..4)).unwrap();
+    let sink = Panics(RecordingSink::default());
+    let faults = go(&inbound, &lane, &sink);
+    assert_eq!(delivered(&sink.0), [0, 2, 3]);
+    assert_eq!(faults, [Fault::SinkPanicked(LANE)]);
+    assert_eq!(inbound.positions(), [(LANE, 4)]);
+}
+
+#[test]
+fn a_frame_that_is_none_is_reported() {
+    let inbound = Inbound::new(1 << 20);
+    inbound.adopt(instance(1));
+    let epoch = inbound.fence();
+    let lane = inbound.lane(epoch, LANE).unwrap();
+    // Gossip in a tell lane.
+    let bytes = Bytes::from_static(&[0, 0, 0, 2, 0, 0]);
+    lane.push(epoch, 0, Run { bytes, frames: 1 }).unwrap();
+    let faults = go(&inbound, &lane, &RecordingSink::default());
+    assert_eq!(faults, [Fault::Frame(LANE, FrameError::WrongLane { what: "gossip" })]);
+    let stats = inbound.stats()[0].1;
+    assert_eq!((stats.delivered_frames, stats.refused_frames), (0, 1));
+}
+
+#[tokio::test]
+async fn a_full_lane_makes_its_reader_wait() {
+    let inbound = Arc::new(Inbound::new(100));
+    inbound.adopt(instance(1));
+    let epoch = inbound.fence();
+    let lane = inbound.lane(epoch, LANE).unwrap();
+    lane.push(epoch, 0, run(0..20)).unwrap();
+    let waits = lane.room(&inbound, epoch);
+    tokio::pin!(waits);
+    assert!(futures_pending(&mut waits).await);
+    go(&inbound, &lane, &RecordingSink::default());
+    tokio::time::timeout(Duration::from_secs(5), waits).await.unwrap();
+}
+
+/// Whether the future is still pending after one poll.
+async fn futures_pending(future: &mut std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+    tokio::select! {
+        biased;
+        () = future.as_mut() => false,
+        () = std::future::ready(()) => true,
+    }
+}
+
+#[test]
+fn acknowledgements_follow_a_slow_sink_tell_by_tell() {
+    struct Slow(Mutex<mpsc::Receiver<()>>, mpsc::Sender<()>);
+    impl RemoteMessageSink for Slow {
+        fn deliver(&self, _: &Address, _: RemoteTellRef<'_>) {
+            self.1.send(()).unwrap();
+            self.0.lock().unwrap().recv().unwrap();
+        }
+    }
+    let inbound = Inbound::new(1 << 20);
+    inbound.adopt(instance(1));
+    let epoch = inbound.fence();
+    let lane = inbound.lane(epoch, LANE).unwrap();
+    lane.push(epoch, 0, run(0..3)).unwrap();
+    let (go_on, waits) = mpsc::channel();
+    let (entered, in_sink) = mpsc::channel();
+    let sink = Slow(Mutex::new(waits), entered);
+    std::thread::scope(|scope| {
+        scope.spawn(|| deliver(&from(), &inbound, &lane, &sink, &|_| {}));
+        for n in 0..3 {
+            in_sink.recv().unwrap();
+            assert_eq!(inbound.positions(), [(LANE, n)], "the sink has not returned yet");
+            go_on.send(()).unwrap();
+        }
+    });
+    assert_eq!(inbound.positions(), [(LANE, 3)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// However a stream is cut into chunks, the same frames come out, and no memory is held for what
+    /// is only claimed.
+    #[test]
+    fn any_chunks_make_the_same_frames(cuts in proptest::collection::vec(1..200_usize, 1..60), batch in 1..5_usize) {
+        let whole = run(0..200);
+        let mut decoder = FrameDecoder::default();
+        let mut rest = whole.bytes.clone();
+        let mut chunks = Vec::new();
+        let (mut bytes, mut frames) = (Vec::new(), 0);
+        let mut cuts = cuts.into_iter().cycle();
+        while !rest.is_empty() {
+            chunks.push(rest.split_to(cuts.next().unwrap().min(rest.len())));
+            if chunks.len() == batch || rest.is_empty() {
+                if let Some(run) = decoder.push_all(&mut chunks).unwrap() {
+                    bytes.extend_from_slice(&run.bytes);
+                    frames += run.frames;
+                }
+            }
+        }
+        prop_assert_eq!(frames, 200);
+        prop_assert_eq!(&bytes[..], &whole.bytes[..]);
+        prop_assert_eq!(decoder.pending(), 0);
+    }
+}
+
+#[test]
+fn length_prefixes_are_checked_before_anything_is_gathered() {
+    let push = |bytes: &'static [u8]| FrameDecoder::default().push(Bytes::from_static(bytes));
+    assert_eq!(push(&[0, 0, 0, 0]).unwrap_err(), FrameError::Empty);
+    let huge = push(&[0xff; 4]).unwrap_err();
+    assert!(matches!(huge, FrameError::TooLarge { .. }));
+    assert!(push(&[1, 0, 0, 0]).unwrap().is_none(), "16 MiB are within the limit");
+}

@@ -1,1 +1,318 @@
+//! A lane's queue against a model of its peer: whatever is pushed, taken, acknowledged, cut and
+//! resumed, the ledger holds, and the peer gets every frame once and in order.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::frame::{self, PREFIX, RemoteTellRef};
+
+fn budget() -> Arc<NodeBudget> {
+    Arc::new(NodeBudget::new(1 << 30))
+}
+
+/// Pushes a tell whose payload begins with `n`.
+fn push(lane: &TellLane, n: u64, len: usize) -> Result<Wake, Refused> {
+    let mut payload = n.to_le_bytes().to_vec();
+    payload.resize(len.max(8), 0xab);
+    let tell =
+        RemoteTellRef { target_path: "/t", manifest: "", payload: &payload, sender_path: None };
+    lane.push(&tell, tell.encoded_len())
+}
+
+/// The numbers of the tells in a chunk.
+fn numbers(chunk: &[u8]) -> Vec<u64> {
+    let mut rest = chunk;
+    let mut numbers = Vec::new();
+    while let Some(frame) = frame::next_frame(&mut rest) {
+        let payload = frame::decode_tell(frame).unwrap().payload;
+        numbers.push(u64::from_le_bytes(*payload.first_chunk().unwrap()));
+    }
+    assert!(rest.is_empty(), "a chunk holds whole frames");
+    numbers
+}
+
+fn drain(lane: &TellLane, epoch: u64) -> Vec<u64> {
+    let mut all = Vec::new();
+    while let Taken::Chunk(chunk) = lane.take(epoch) {
+        all.extend(numbers(&chunk));
+    }
+    all
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Push(usize),
+    /// The writer takes a chunk, and the peer receives it.
+    Send,
+    /// The peer's sink returns from this part of what it has received.
+    Deliver(prop::sample::Index),
+    /// The latest acknowledgement arrives.
+    Ack,
+    /// The connection breaks; what was sent last may not have arrived. The next one resumes.
+    Reconnect(prop::sample::Index),
+    /// The peer comes back as a new process.
+    Restart,
+    Expire,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (0..300_usize).prop_map(Op::Push),
+        1 => (30_000..200_000_usize).prop_map(Op::Push),
+        4 => Just(Op::Send),
+        3 => any::<prop::sample::Index>().prop_map(Op::Deliver),
+        3 => Just(Op::Ack),
+        2 => any::<prop::sample::Index>().prop_map(Op::Reconnect),
+        1 => Just(Op::Restart),
+        1 => Just(Op::Expire),
+    ]
+}
+
+struct Model {
+    lane: TellLane,
+    now: Instant,
+    writer: Attached,
+    pushed: u64,
+    /// The sequence number of the next frame on the current connection.
+    at: u64,
+    /// The peer's next expected, and next to be delivered.
+    received: u64,
+    delivered: u64,
+    /// Frames that are reported lost, below this number.
+    lost_below: u64,
+}
+
+impl Model {
+    fn new() -> Self {
+        let lane = TellLane::new(256 * 1024, budget());
+        let writer = lane.attach(None).unwrap();
+        let now = Instant::now();
+        Self { lane, now, writer, pushed: 0, at: 0, received: 0, delivered: 0, lost_below: 0 }
+    }
+
+    fn run(&mut self, op: &Op) {
+        self.now += Duration::from_secs(1);
+        match op {
+            Op::Push(len) => {
+                if push(&self.lane, self.pushed, *len).is_ok() {
+                    self.pushed += 1;
+                }
+            }
+            Op::Send => {
+                if let Taken::Chunk(chunk) = self.lane.take(self.writer.epoch) {
+                    for n in numbers(&chunk) {
+                        assert_eq!(n, self.at, "in order, and without a gap");
+                        self.at += 1;
+                    }
+                    self.received = self.received.max(self.at);
+                }
+            }
+            Op::Deliver(part) => {
+                self.delivered += part.index((self.received - self.delivered + 1) as usize) as u64;
+            }
+            Op::Ack => self.lane.ack(self.delivered).unwrap(),
+            Op::Reconnect(part) => {
+                self.lane.detach();
+                // Of what was not delivered, some never arrived.
+                let held = (self.received - self.delivered + 1) as usize;
+                self.received = self.delivered + part.index(held) as u64;
+                self.attach(Some(self.received));
+            }
+            Op::Restart => {
+                self.lane.detach();
+                if let Some(loss) = self.lane.restart() {
+                    assert_eq!(loss.reason, LostReason::PeerRestarted);
+                }
+                self.lost_below = self.lane.positions().0;
+                self.attach(None);
+            }
+            Op::Expire => {
+                self.lane.detach();
+                self.lane.mark(self.now);
+                self.lane.expire(self.now + Duration::from_secs(60), Duration::from_secs(60));
+                self.lost_below = self.lane.positions().0;
+                assert!(self.lane.is_settled());
+                self.attach(Some(self.received));
+            }
+        }
+        let stats = self.lane.stats();
+        assert!(stats.is_balanced(), "{stats:?}");
+        assert_eq!(stats.accepted_frames, self.pushed);
+    }
+
+    fn attach(&mut self, resume: Option<u64>) {
+        let old = self.writer.epoch;
+        self.writer = self.lane.attach(resume).unwrap();
+        assert_eq!(self.lane.take(old), Taken::Detached, "the old writer is fenced");
+        self.at = self.writer.first;
+        // A gap is only what was reported lost.
+        assert!(self.at <= self.received.max(self.lost_below));
+        self.received = self.received.max(self.at);
+        self.delivered = self.delivered.max(self.lost_below);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_ledger_holds_and_frames_arrive_once_in_order(ops in proptest::collection::vec(op(), 0..120)) {
+        let mut model = Model::new();
+        for op in &ops {
+            model.run(op);
+        }
+        // And then everything goes through.
+        for _ in 0..300 {
+            model.run(&Op::Send);
+        }
+        prop_assert_eq!(model.received, model.pushed);
+        model.delivered = model.received;
+        model.run(&Op::Ack);
+        prop_assert!(model.lane.is_settled());
+        let stats = model.lane.stats();
+        prop_assert_eq!(stats.pending_frames(), 0);
+        prop_assert_eq!(stats.accepted_frames, stats.acknowledged_frames + stats.lost_in_all().frames);
+    }
+}
+
+#[test]
+fn small_tells_go_in_chunks() {
+    let lane = TellLane::new(1 << 20, budget());
+    let writer = lane.attach(None).unwrap();
+    for n in 0..1000 {
+        push(&lane, n, 64).unwrap();
+    }
+    let mut chunks = 0;
+    let mut all = Vec::new();
+    while let Taken::Chunk(chunk) = lane.take(writer.epoch) {
+        assert!(chunk.len() <= CHUNK);
+        all.extend(numbers(&chunk));
+        chunks += 1;
+    }
+    assert_eq!(all, (0..1000).collect::<Vec<_>>());
+    assert!(chunks <= 8, "{chunks} chunks of 80 kB in all");
+}
+
+#[test]
+fn a_full_lane_refuses_until_it_is_acknowledged() {
+    let lane = TellLane::new(64 * 1024, budget());
+    let writer = lane.attach(None).unwrap();
+    let mut n = 0;
+    while push(&lane, n, 1000).is_ok() {
+        n += 1;
+    }
+    assert_eq!(push(&lane, n, 1000), Err(Refused::Full));
+    assert_eq!(lane.stats().refused_full, 2);
+    // Sent is not enough: it is retained.
+    assert_eq!(drain(&lane, writer.epoch).len(), n as usize);
+    assert_eq!(push(&lane, n, 1000), Err(Refused::Full));
+    lane.ack(1).unwrap();
+    push(&lane, n, 1000).unwrap();
+}
+
+#[test]
+fn a_tell_larger_than_the_budget_goes_alone() {
+    let lane = TellLane::new(64 * 1024, budget());
+    let writer = lane.attach(None).unwrap();
+    push(&lane, 0, 1 << 20).unwrap();
+    assert_eq!(push(&lane, 1, 8), Err(Refused::Full));
+    assert_eq!(drain(&lane, writer.epoch), [0]);
+    lane.ack(1).unwrap();
+    push(&lane, 1, 8).unwrap();
+    assert_eq!(push(&lane, 2, 1 << 20), Err(Refused::Full), "only an empty lane takes it");
+}
+
+#[test]
+fn the_node_s_budget_holds_over_lanes_and_is_given_back() {
+    let node = Arc::new(NodeBudget::new(3 * CHUNK));
+    let lanes: Vec<_> = (0..2).map(|_| TellLane::new(1 << 30, Arc::clone(&node))).collect();
+    let mut taken = [0_u64; 2];
+    for (lane, taken) in lanes.iter().zip(&mut taken) {
+        while push(lane, *taken, 1000).is_ok() {
+            *taken += 1;
+        }
+    }
+    assert!(node.used() <= 3 * CHUNK);
+    for (lane, taken) in lanes.iter().zip(taken) {
+        let writer = lane.attach(None).unwrap();
+        drain(lane, writer.epoch);
+        lane.ack(taken).unwrap();
+    }
+    assert_eq!(node.used(), 0);
+}
+
+#[test]
+fn a_lying_peer_is_found_out() {
+    let lane = TellLane::new(1 << 20, budget());
+    push(&lane, 0, 8).unwrap();
+    assert!(lane.attach(Some(1)).is_err(), "resumes behind what was ever sent");
+    assert!(lane.ack(1).is_err(), "acknowledges what was never sent");
+}
+
+#[test]
+fn whom_a_push_wakes() {
+    let lane = TellLane::new(1 << 20, budget());
+    assert_eq!(push(&lane, 0, 8), Ok(Wake::Driver), "nobody is there yet");
+    assert_eq!(push(&lane, 1, 8), Ok(Wake::Nobody), "the driver knows");
+    let writer = lane.attach(None).unwrap();
+    assert_eq!(push(&lane, 2, 8), Ok(Wake::Nobody), "the writer has not looked yet");
+    drain(&lane, writer.epoch);
+    assert_eq!(push(&lane, 3, 8), Ok(Wake::Writer));
+    assert_eq!(push(&lane, 4, 8), Ok(Wake::Nobody));
+}
+
+#[test]
+fn what_waits_expires_by_its_age_and_only_without_a_writer() {
+    let lane = TellLane::new(1 << 20, budget());
+    let (start, second) = (Instant::now(), Duration::from_secs(1));
+    push(&lane, 0, 8).unwrap();
+    lane.mark(start);
+    push(&lane, 1, 8).unwrap();
+    lane.mark(start + 30 * second);
+    assert_eq!(lane.expire(start + 59 * second, 60 * second), None);
+    let loss = lane.expire(start + 60 * second, 60 * second).unwrap();
+    assert_eq!((loss.frames, loss.reason), (1, LostReason::Expired));
+    lane.attach(None).unwrap();
+    assert_eq!(lane.expire(start + 900 * second, 60 * second), None);
+}
+
+#[test]
+fn gossip_keeps_the_latest_within_its_budget() {
+    let gossip = GossipQueue::new(100);
+    for n in 0..50_u64 {
+        gossip.push(&format!("{n:020}")).unwrap();
+    }
+    let epoch = gossip.attach();
+    let Taken::Chunk(chunk) = gossip.take(epoch) else { panic!("nothing waits") };
+    let mut rest = &chunk[..];
+    let mut kept: Vec<String> = Vec::new();
+    while let Some(frame) = frame::next_frame(&mut rest) {
+        kept.push(frame::decode_gossip(frame).unwrap());
+    }
+    assert_eq!(kept, (47..50).map(|n| format!("{n:020}")).collect::<Vec<_>>());
+    let stats = gossip.stats();
+    assert_eq!((stats.accepted, stats.sent, stats.dropped, stats.queued), (50, 3, 47, 0));
+    assert_eq!(gossip.take(epoch), Taken::Nothing);
+    gossip.close();
+    assert_eq!(gossip.take(epoch), Taken::Closed);
+    assert_eq!(gossip.push(&1_u8), Err(Refused::Closed));
+}
+
+#[test]
+fn a_frame_that_cannot_be_encoded_leaves_the_lane_as_it_was() {
+    let lane = TellLane::new(1 << 30, budget());
+    let payload = vec![0; frame::MAX_FRAME];
+    let tell =
+        RemoteTellRef { target_path: "/t", manifest: "", payload: &payload, sender_path: None };
+    let refused = lane.push(&tell, tell.encoded_len());
+    assert!(matches!(refused, Err(Refused::Frame(FrameError::TooLarge { .. }))), "{refused:?}");
+    assert!(lane.is_settled());
+    push(&lane, 0, 8).unwrap();
+    let writer = lane.attach(None).unwrap();
+    let Taken::Chunk(chunk) = lane.take(writer.epoch) else { panic!("nothing waits") };
+    assert_eq!(numbers(&chunk), [0]);
+    assert!(chunk.len() < 8 + PREFIX + 16);
+}

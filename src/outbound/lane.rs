@@ -1,0 +1,222 @@
+//! One tell lane's queue behind its lock, and those who wait on it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::queue::{Queue, Writer};
+use super::{Attached, CHUNK, Loss, NodeBudget, Refused, Taken, Wake};
+use crate::event::LostReason;
+use crate::frame::{self, PREFIX, RemoteTellRef};
+use crate::stats::LaneStats;
+
+/// The outbound side of one tell lane.
+#[derive(Debug)]
+pub(crate) struct TellLane {
+    queue: Mutex<Queue>,
+    /// Wakes the lane's writer.
+    pub(crate) ready: Notify,
+    /// Wakes those who wait for room, or for acknowledgements.
+    pub(crate) progress: Notify,
+    node: Arc<NodeBudget>,
+    budget: usize,
+}
+
+impl TellLane {
+    pub(crate) fn new(budget: usize, node: Arc<NodeBudget>) -> Self {
+        let (ready, progress) = (Notify::new(), Notify::new());
+        Self { queue: Mutex::new(Queue::new()), ready, progress, node, budget }
+    }
+
+    /// Takes a tell whose frame is `len` bytes long without its prefix.
+    ///
+    /// A frame larger than the whole budget is taken by an empty lane, so that the limit on frames
+    /// is the same whatever the budget.
+    pub(crate) fn push(&self, tell: &RemoteTellRef<'_>, len: usize) -> Result<Wake, Refused> {
+        let len = len + PREFIX;
+        let mut queue = self.lock();
+        let q = &mut *queue;
+        if q.closed {
+            return Err(Refused::Closed);
+        }
+        let held = q.held + len;
+        if held > self.budget && q.held > 0 {
+            q.totals.refused_full += 1;
+            return Err(Refused::Full);
+        }
+        if held > q.granted {
+            let grant = (held - q.granted).next_multiple_of(CHUNK);
+            if !self.node.take(grant) {
+                q.totals.refused_full += 1;
+                return Err(Refused::Full);
+            }
+            q.granted += grant;
+        }
+        q.make_room(len);
+        if let Err(e) = frame::encode_tell(tell, &mut q.tail) {
+            return Err(Refused::Frame(e));
+        }
+        q.tail_frames += 1;
+        q.next += 1;
+        q.held = held;
+        q.totals.accepted_bytes += len as u64;
+        Ok(match q.writer {
+            Writer::Busy => Wake::Nobody,
+            Writer::None if q.next - q.sent > 1 => Wake::Nobody,
+            Writer::None => Wake::Driver,
+            Writer::Waiting => {
+                q.writer = Writer::Busy;
+                drop(queue);
+                self.ready.notify_one();
+                Wake::Writer
+            }
+        })
+    }
+
+    /// Attaches a writer for a new connection, which begins at `resume` (the peer's next expected
+    /// sequence number), or at the first unacknowledged frame.
+    pub(crate) fn attach(&self, resume: Option<u64>) -> Result<Attached, String> {
+        let mut q = self.lock();
+        let from = resume.unwrap_or(q.acked);
+        if from > q.sent {
+            return Err(format!("the peer expects frame {from}, but {} is the next", q.sent));
+        }
+        // What the peer has received but not yet acknowledged stays retained, and is not resent.
+        let from = from.max(q.acked);
+        q.split_at(from);
+        q.cursor = q.chunks.partition_point(|chunk| chunk.first < from);
+        q.totals.resent += q.sent - from;
+        q.writer = Writer::Busy;
+        q.epoch += 1;
+        Ok(Attached { epoch: q.epoch, first: from })
+    }
+
+    /// Detaches the writer: its connection is gone.
+    pub(crate) fn detach(&self) {
+        let mut q = self.lock();
+        q.writer = Writer::None;
+        q.epoch += 1;
+    }
+
+    /// The next chunk for the writer that attached as `epoch`.
+    pub(crate) fn take(&self, epoch: u64) -> Taken {
+        let mut q = self.lock();
+        if q.epoch != epoch {
+            return Taken::Detached;
+        }
+        if q.cursor == q.chunks.len() {
+            q.seal();
+        }
+        let Some(chunk) = q.chunks.get(q.cursor) else {
+            q.writer = Writer::Waiting;
+            return Taken::Nothing;
+        };
+        let (end, bytes) = (chunk.first + chunk.frames, chunk.bytes.clone());
+        q.cursor += 1;
+        q.sent = q.sent.max(end);
+        Taken::Chunk(bytes)
+    }
+
+    /// Whether there is something to send and nobody who does.
+    pub(crate) fn needs_writer(&self) -> bool {
+        let q = self.lock();
+        q.writer == Writer::None && q.next > q.acked
+    }
+
+    /// The peer has handled all frames before `next`.
+    pub(crate) fn ack(&self, next: u64) -> Result<(), String> {
+        let mut q = self.lock();
+        if next > q.sent {
+            return Err(format!("acknowledges frame {next}, but only {} were sent", q.sent));
+        }
+        let (frames, bytes) = q.drop_before(next);
+        q.totals.acked_frames += frames;
+        q.totals.acked_bytes += bytes;
+        self.freed(q);
+        Ok(())
+    }
+
+    /// The peer is a new instance: what was sent to the old one is lost, the rest is for the new.
+    pub(crate) fn restart(&self) -> Option<Loss> {
+        let mut q = self.lock();
+        let sent = q.sent;
+        let gone = q.drop_before(sent);
+        self.lose(gone, LostReason::PeerRestarted, q)
+    }
+
+    /// Gives up what was accepted before `now - age`, unless a writer is at it: a stream has no gaps.
+    pub(crate) fn expire(&self, now: Instant, age: Duration) -> Option<Loss> {
+        let mut q = self.lock();
+        if q.writer != Writer::None {
+            return None;
+        }
+        let before = q.accepted_before(now, age);
+        let gone = q.drop_before(before);
+        self.lose(gone, LostReason::Expired, q)
+    }
+
+    /// Notes the time for [`expire`](Self::expire); called every now and then.
+    pub(crate) fn mark(&self, now: Instant) {
+        self.lock().mark(now);
+    }
+
+    /// Takes nothing more.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.progress.notify_waiters();
+    }
+
+    /// Gives up everything; for the end of a shutdown.
+    pub(crate) fn abandon(&self) -> Option<Loss> {
+        let mut q = self.lock();
+        q.closed = true;
+        let next = q.next;
+        let gone = q.drop_before(next);
+        self.lose(gone, LostReason::ShutDown, q)
+    }
+
+    /// (first unacknowledged, next, frames lost so far).
+    pub(crate) fn positions(&self) -> (u64, u64, u64) {
+        let q = self.lock();
+        (q.acked, q.next, q.totals.lost.iter().map(|lost| lost.frames).sum())
+    }
+
+    /// Whether everything accepted was acknowledged or reported lost.
+    pub(crate) fn is_settled(&self) -> bool {
+        let q = self.lock();
+        q.acked == q.next
+    }
+
+    pub(crate) fn stats(&self) -> LaneStats {
+        self.lock().stats()
+    }
+
+    fn lose(
+        &self,
+        (frames, bytes): (u64, u64),
+        reason: LostReason,
+        mut queue: MutexGuard<'_, Queue>,
+    ) -> Option<Loss> {
+        let lost = &mut queue.totals.lost[reason.index()];
+        lost.frames += frames;
+        lost.bytes += bytes;
+        self.freed(queue);
+        (frames > 0).then_some(Loss { frames, bytes, reason })
+    }
+
+    /// Gives grants back, and wakes those who wait for it.
+    fn freed(&self, mut queue: MutexGuard<'_, Queue>) {
+        let keep = queue.held.next_multiple_of(CHUNK);
+        let surplus = queue.granted.saturating_sub(keep);
+        queue.granted -= surplus;
+        drop(queue);
+        self.node.give(surplus);
+        self.progress.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing in here can panic half-way through a change.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

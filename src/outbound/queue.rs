@@ -1,0 +1,209 @@
+//! The frames of one tell lane, as they lie in memory: pure, and without a lock.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::CHUNK;
+use crate::event::LostReason;
+use crate::frame;
+use crate::stats::{LaneStats, Lost};
+
+/// A lane's first buffer after it was idle; each further one doubles, up to [`CHUNK`].
+const FIRST_BLOCK: usize = 2 * 1024;
+
+/// The most points in time kept for the age of what waits.
+const MAX_MARKS: usize = 128;
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// From `acked` on, in order; the last frames are in `tail`.
+    pub(super) chunks: VecDeque<Chunk>,
+    pub(super) tail: BytesMut,
+    pub(super) tail_frames: u64,
+    pub(super) block: usize,
+    /// The first chunk that the current writer has not taken.
+    pub(super) cursor: usize,
+    pub(super) acked: u64,
+    /// Frames before it were handed to some connection.
+    pub(super) sent: u64,
+    pub(super) next: u64,
+    /// Bytes from `acked` on, and how many of them the node's budget has granted.
+    pub(super) held: usize,
+    pub(super) granted: usize,
+    /// (when, `next` then), for the age of what is retained.
+    pub(super) marks: VecDeque<(Instant, u64)>,
+    pub(super) writer: Writer,
+    /// Counts the writers; an earlier one that still runs gets nothing more.
+    pub(super) epoch: u64,
+    pub(super) closed: bool,
+    pub(super) totals: Totals,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub(super) accepted_bytes: u64,
+    pub(super) acked_frames: u64,
+    pub(super) acked_bytes: u64,
+    pub(super) lost: [Lost; LostReason::ALL.len()],
+    pub(super) refused_full: u64,
+    pub(super) resent: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    None,
+    Waiting,
+    Busy,
+}
+
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) first: u64,
+    pub(super) frames: u64,
+    pub(super) bytes: Bytes,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            tail: BytesMut::new(),
+            tail_frames: 0,
+            block: FIRST_BLOCK,
+            cursor: 0,
+            acked: 0,
+            sent: 0,
+            next: 0,
+            held: 0,
+            granted: 0,
+            marks: VecDeque::new(),
+            writer: Writer::None,
+            epoch: 0,
+            closed: false,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Notes that everything accepted so far was accepted before `now`.
+    pub(super) fn mark(&mut self, now: Instant) {
+        while self.marks.front().is_some_and(|&(_, next)| next <= self.acked) {
+            self.marks.pop_front();
+        }
+        if self.next > self.acked && self.marks.back().is_none_or(|&(_, next)| next < self.next) {
+            if self.marks.len() == MAX_MARKS {
+                self.marks.pop_back();
+            }
+            self.marks.push_back((now, self.next));
+        }
+    }
+
+    /// All frames before it were accepted `age` ago or earlier, as far as marks tell.
+    pub(super) fn accepted_before(&self, now: Instant, age: Duration) -> u64 {
+        let old = |&&(at, _): &&(Instant, u64)| now.saturating_duration_since(at) >= age;
+        self.marks.iter().take_while(old).last().map_or(self.acked, |&(_, next)| next)
+    }
+
+    pub(super) fn stats(&self) -> LaneStats {
+        // Sent frames are whole chunks, but for the part of one that was acknowledged.
+        let taken = self.chunks.partition_point(|chunk| chunk.first < self.sent);
+        let in_flight_bytes: usize =
+            self.chunks.range(..taken).map(|chunk| chunk.bytes.len()).sum();
+        LaneStats {
+            accepted_frames: self.next,
+            accepted_bytes: self.totals.accepted_bytes,
+            acknowledged_frames: self.totals.acked_frames,
+            acknowledged_bytes: self.totals.acked_bytes,
+            lost: self.totals.lost,
+            queued_frames: self.next - self.sent,
+            queued_bytes: (self.held - in_flight_bytes) as u64,
+            in_flight_frames: self.sent - self.acked,
+            in_flight_bytes: in_flight_bytes as u64,
+            refused_full: self.totals.refused_full,
+            resent_frames: self.totals.resent,
+        }
+    }
+
+    /// Makes `tail` fit for `len` more bytes, in blocks that grow while the lane is busy.
+    pub(super) fn make_room(&mut self, len: usize) {
+        if self.tail.len() + len > CHUNK {
+            self.seal();
+        }
+        if self.tail.capacity() - self.tail.len() >= len {
+            return;
+        }
+        // Sealing before the block ends keeps the encoded bytes where they are.
+        self.seal();
+        self.tail = BytesMut::with_capacity(len.max(self.block));
+        self.block = (self.block * 2).min(CHUNK);
+    }
+
+    /// Ends the chunk that is being filled.
+    pub(super) fn seal(&mut self) {
+        if self.tail_frames > 0 {
+            let frames = std::mem::take(&mut self.tail_frames);
+            let bytes = self.tail.split().freeze();
+            self.chunks.push_back(Chunk { first: self.next - frames, frames, bytes });
+        }
+    }
+
+    /// Makes a chunk begin at frame `at`, which is not acknowledged yet.
+    pub(super) fn split_at(&mut self, at: u64) {
+        self.seal();
+        let index = self.chunks.partition_point(|chunk| chunk.first + chunk.frames <= at);
+        let Some(chunk) = self.chunks.get_mut(index) else { return };
+        if chunk.first < at {
+            let head = chunk.split_to(at);
+            self.chunks.insert(index, head);
+            if self.cursor > index {
+                self.cursor += 1;
+            }
+        }
+    }
+
+    /// Forgets all frames before `next`; returns how many, and their bytes.
+    pub(super) fn drop_before(&mut self, next: u64) -> (u64, u64) {
+        let (mut frames, mut bytes) = (0, 0);
+        if next > self.next - self.tail_frames {
+            self.seal();
+        }
+        while let Some(chunk) = self.chunks.front_mut() {
+            if chunk.first >= next {
+                break;
+            }
+            let gone = if chunk.first + chunk.frames <= next {
+                self.cursor = self.cursor.saturating_sub(1);
+                self.chunks.pop_front()
+            } else {
+                Some(chunk.split_to(next))
+            };
+            let Some(gone) = gone else { break };
+            frames += gone.frames;
+            bytes += gone.bytes.len();
+        }
+        self.held -= bytes;
+        self.acked = self.acked.max(next);
+        self.sent = self.sent.max(self.acked);
+        if self.held == 0 {
+            // An idle lane holds no buffer.
+            self.tail = BytesMut::new();
+            self.block = FIRST_BLOCK;
+        }
+        (frames, bytes as u64)
+    }
+}
+
+impl Chunk {
+    /// Splits off the frames before `at`, which lies within.
+    pub(super) fn split_to(&mut self, at: u64) -> Self {
+        let frames = at - self.first;
+        // Our own encoding: whole frames, every one of them counted when it was pushed.
+        let len = frame::whole_frames(&self.bytes, frames).map_or(self.bytes.len(), |(_, len)| len);
+        let head = Self { first: self.first, frames, bytes: self.bytes.slice(..len) };
+        self.bytes.advance(len);
+        self.first = at;
+        self.frames -= frames;
+        head
+    }
+}
