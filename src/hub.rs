@@ -95,4 +95,5 @@ async fn accept<B: Backend>(hub: Arc<Hub<B>>) {
     drop(phase);
     hub.node.phase.closed().await;
     hub.backend.close().await;
+    let _ = hub.node.ended.set(());
 }

@@ -44,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) peers: DashMap<Address, Arc<PeerCore>>,
     pub(crate) handlers: SetOnce<Handlers>,
     pub(crate) phase: watch::Sender<Phase>,
+    /// Set when all tasks have ended and the socket is free.
+    pub(crate) ended: SetOnce<()>,
     pub(crate) runtime: Handle,
     events: broadcast::Sender<Event>,
     sessions: AtomicU64,
@@ -61,6 +63,7 @@ impl Node {
             peers: DashMap::new(),
             handlers: SetOnce::new(),
             phase: watch::Sender::new(Phase::Running),
+            ended: SetOnce::new(),
             runtime,
             events: broadcast::Sender::new(EVENT_BUFFER),
             sessions: AtomicU64::new(0),
@@ -85,12 +88,15 @@ impl Node {
         if *address == self.address {
             return Err(PeerError::Own(address.clone()));
         }
+        if *self.phase.borrow() != Phase::Running {
+            return Err(PeerError::ShuttingDown);
+        }
         let limit = self.config.max_peers;
         if self.peers.len() >= limit {
             return Err(PeerError::TooMany { limit });
         }
         let entry = self.peers.entry(address.clone());
-        // Under the entry's lock: a shutdown closes the peers that it finds, after it has said so.
+        // Again under the entry's lock: a shutdown closes the peers that it finds, after it has said so.
         if *self.phase.borrow() != Phase::Running {
             return Err(PeerError::ShuttingDown);
         }

@@ -199,7 +199,7 @@ impl ClusterTransport {
 
     /// Ends the node in order, within `deadline`: nothing new is accepted; what was accepted is sent
     /// and acknowledged; what was received goes to the sink and is acknowledged; peers are told
-    /// goodbye. What is still pending at the deadline is reported lost.
+    /// goodbye; the socket is closed. What is still pending at the deadline is reported lost.
     ///
     /// A second call waits for the first one's end. Not cancel-safe: a dropped call may leave the
     /// node draining; call again, or drop the transport.
@@ -232,7 +232,7 @@ impl ClusterTransport {
             open
         });
         let left = deadline.saturating_duration_since(Instant::now()) + LINGER;
-        if timeout(left, node.phase.closed()).await.is_err() {
+        if timeout(left, node.ended.wait()).await.is_err() {
             tracing::warn!("tasks of the transport still run after the shutdown's deadline");
         }
         let report = self.report(begin.elapsed());
@@ -312,7 +312,7 @@ impl Drop for Inner {
             let node = Arc::clone(&self.node);
             // A runtime must not be dropped within another, and its tasks have goodbyes to say.
             std::thread::spawn(move || {
-                runtime.block_on(async { timeout(LINGER, node.phase.closed()).await.ok() });
+                runtime.block_on(async { timeout(LINGER, node.ended.wait()).await.ok() });
                 runtime.shutdown_background();
             });
         }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::address::Address;
 use crate::error::{AssociationError, BindError};
@@ -25,7 +25,14 @@ const READ_BATCH: usize = 64;
 /// A network within this process; clones are the same one. Nodes join it by
 /// [`ClusterTransport::in_process`](crate::ClusterTransport::in_process).
 #[derive(Clone, Default)]
-pub struct InProcessNetwork(Arc<Mutex<Network>>);
+pub struct InProcessNetwork(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    network: Mutex<Network>,
+    /// Somebody may be reachable who was not.
+    changed: Notify,
+}
 
 #[derive(Default)]
 struct Network {
@@ -68,6 +75,7 @@ impl InProcessNetwork {
     /// Undoes [`cut`](Self::cut).
     pub fn heal(&self, a: &Address, b: &Address) {
         self.lock().cuts.remove(&pair(a, b));
+        self.0.changed.notify_waiters();
     }
 
     /// Ends a node's part in the network at once, as a crash would: its connections break, and its
@@ -82,7 +90,7 @@ impl InProcessNetwork {
     }
 
     fn lock(&self) -> MutexGuard<'_, Network> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.network.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,6 +133,8 @@ impl InProcessBackend {
         let id = nodes.registrations;
         let (sender, incoming) = mpsc::channel(BACKLOG);
         nodes.nodes.insert(address.clone(), Registration { id, window, incoming: sender });
+        drop(nodes);
+        network.0.changed.notify_waiters();
         let incoming = tokio::sync::Mutex::new(incoming);
         Ok(Self { network: network.clone(), address: address.clone(), id, incoming })
     }
@@ -170,13 +180,17 @@ impl Backend for InProcessBackend {
     type Incoming = Connecting;
 
     async fn dial(&self, peer: &Address) -> Result<InProcessLink, AssociationError> {
-        let Some((link, queue, connecting)) = self.connect(peer) else {
-            // As on a network: silence, until the caller's patience ends.
-            return std::future::pending().await;
-        };
-        match queue.send(connecting).await {
-            Ok(()) => Ok(link),
-            Err(_) => std::future::pending().await,
+        loop {
+            let changed = self.network.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some((link, queue, connecting)) = self.connect(peer)
+                && queue.send(connecting).await.is_ok()
+            {
+                return Ok(link);
+            }
+            // As on a network: silence, until somebody answers or the caller's patience ends.
+            changed.await;
         }
     }
 

@@ -2,18 +2,19 @@
 //! unidirectional stream per lane. The settings' reasons stand beside them.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use bytes::Bytes;
+use quinn::Runtime as _;
 use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    AckFrequencyConfig, ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig,
-    IdleTimeout, MtuDiscoveryConfig, ReadError, RecvStream, SendStream, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt, WriteError,
+    AckFrequencyConfig, AsyncUdpSocket, ClientConfig, Connection, ConnectionError, Endpoint,
+    EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ReadError, RecvStream, SendStream,
+    ServerConfig, TokioRuntime, TransportConfig, VarInt, WriteError,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
@@ -57,7 +58,9 @@ const READ_BATCH: usize = 32;
 const NO_APPLICATION_PROTOCOL: u64 = 0x178;
 
 pub(crate) struct QuicBackend {
-    endpoint: Endpoint,
+    /// `None` once closed.
+    endpoint: RwLock<Option<Endpoint>>,
+    socket: Weak<dyn AsyncUdpSocket>,
     client: ClientConfig,
     limits: Limits,
     handshakes: Arc<AtomicUsize>,
@@ -88,17 +91,34 @@ impl QuicBackend {
             .incoming_buffer_size_total(INCOMING_BUFFERS);
         let mut client = ClientConfig::new(client_crypto(identity)?);
         client.transport_config(transport);
-        let endpoint = Endpoint::new(
+        let socket = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
+        let open = Arc::downgrade(&socket);
+        let endpoint = Endpoint::new_with_abstract_socket(
             endpoint_config(config, identity, bound.port()),
             Some(server),
             socket,
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
+        let endpoint = RwLock::new(Some(endpoint));
         let limits = Limits { tell_lanes: config.tell_lanes, send_window: config.send_window };
-        Ok((Self { endpoint, client, limits, handshakes: Arc::default() }, bound))
+        Ok((Self { endpoint, socket: open, client, limits, handshakes: Arc::default() }, bound))
     }
 
+    fn endpoint(&self) -> Option<Endpoint> {
+        self.endpoint.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What it takes to connect to one socket address.
+#[derive(Clone)]
+struct Dialler {
+    endpoint: Endpoint,
+    client: ClientConfig,
+    limits: Limits,
+}
+
+impl Dialler {
     async fn connect(&self, to: SocketAddr, host: &str) -> Result<QuicLink, AssociationError> {
         let connecting = self
             .endpoint
@@ -202,17 +222,18 @@ impl Backend for QuicBackend {
     type Incoming = QuicIncoming;
 
     async fn dial(&self, peer: &Address) -> Result<QuicLink, AssociationError> {
-        let addresses = resolve(peer, self.endpoint.local_addr().ok()).await?;
+        let endpoint = self.endpoint().ok_or(AssociationError::ShuttingDown)?;
+        let addresses = resolve(peer, endpoint.local_addr().ok()).await?;
+        let dialler = Dialler { endpoint, client: self.client.clone(), limits: self.limits };
         if let [only] = addresses[..] {
-            return self.connect(only, peer.host()).await;
+            return dialler.connect(only, peer.host()).await;
         }
         let mut attempts = JoinSet::new();
         for (n, to) in (0..).zip(addresses) {
-            let backend = self.handle();
-            let host = peer.host().to_owned();
+            let (dialler, host) = (dialler.clone(), peer.host().to_owned());
             attempts.spawn(async move {
                 sleep(NEXT_ADDRESS_AFTER * n).await;
-                backend.connect(to, &host).await
+                dialler.connect(to, &host).await
             });
         }
         let mut failure = AssociationError::Connection("no attempt ended".into());
@@ -227,8 +248,9 @@ impl Backend for QuicBackend {
     }
 
     async fn accept(&self) -> Option<QuicIncoming> {
+        let endpoint = self.endpoint()?;
         loop {
-            let incoming = self.endpoint.accept().await?;
+            let incoming = endpoint.accept().await?;
             let busy = self.handshakes.load(Ordering::Relaxed) >= RETRY_ABOVE;
             if busy && !incoming.remote_address_validated() && incoming.may_retry() {
                 let _ = incoming.retry();
@@ -243,19 +265,18 @@ impl Backend for QuicBackend {
     }
 
     async fn close(&self) {
-        self.endpoint.close(VarInt::from_u32(0), b"");
-        let _ = timeout(LINGER, self.endpoint.wait_idle()).await;
-    }
-}
-
-impl QuicBackend {
-    fn handle(&self) -> Self {
-        Self {
-            endpoint: self.endpoint.clone(),
-            client: self.client.clone(),
-            limits: self.limits,
-            handshakes: Arc::clone(&self.handshakes),
-        }
+        let endpoint = self.endpoint.write().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(endpoint) = endpoint else { return };
+        endpoint.close(VarInt::from_u32(0), b"");
+        let freed = async {
+            endpoint.wait_idle().await;
+            drop(endpoint);
+            // quinn closes the socket in a task of its own, which nothing else tells the end of.
+            while self.socket.strong_count() > 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _ = timeout(LINGER, freed).await;
     }
 }
 

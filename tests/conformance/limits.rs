@@ -1,0 +1,153 @@
+//! Full lanes, blocked sinks, and calls that cannot be served.
+
+use std::time::Duration;
+
+use cluster_quic::{
+    AssociationError, ClusterTransport, Event, MAX_FRAME, PeerError, RecordingSink, RemoteTell,
+    SendError, gossip_inbox,
+};
+
+use crate::harness::{GateSink, Net, Node, tell, until};
+
+fn blocked(n: u64) -> RemoteTell {
+    RemoteTell { target_path: "/user/blocked".into(), ..tell(n) }
+}
+
+/// A node whose sink blocks.
+fn gated(
+    transport: &ClusterTransport,
+) -> (
+    std::sync::Arc<GateSink>,
+    tokio::sync::mpsc::UnboundedReceiver<()>,
+    tokio::sync::mpsc::Receiver<cluster_quic::Gossip<String>>,
+) {
+    let (sink, calls) = GateSink::new();
+    let (inbox, gossip) = gossip_inbox(64);
+    transport.start(inbox, sink.clone()).unwrap();
+    (sink, calls, gossip)
+}
+
+pub(crate) async fn a_full_lane_hands_the_tell_back(net: impl Net) {
+    let a = Node::start(net.node("a", |c| c.lane_budget(256 * 1024)));
+    let b = net.node("b", |c| c.stream_window(64 * 1024));
+    let (sink, mut calls, mut gossip) = gated(&b);
+    let peer = a.transport.peer(b.address()).unwrap();
+    peer.tell(blocked(0)).unwrap();
+    calls.recv().await.unwrap();
+    let mut n = 1;
+    let refused = loop {
+        match peer.tell(blocked(n)) {
+            Ok(()) => n += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.is_full());
+    assert_eq!(refused.into_inner(), blocked(n), "it comes back as it was given");
+    let held = a.stats(b.address()).tells();
+    assert!(held.queued_bytes + held.in_flight_bytes <= 256 * 1024, "{held:?}");
+    assert!(held.refused_full > 0);
+    // Gossip does not wait for any of it.
+    peer.send_gossip(&"through").unwrap();
+    assert_eq!(gossip.recv().await.unwrap().message, "through");
+    // Who waits gets its turn once there is room.
+    let waiting = peer.tell_when_ready(blocked(n));
+    tokio::pin!(waiting);
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut waiting).await;
+    assert!(early.is_err(), "the lane is full");
+    sink.open();
+    waiting.await.unwrap();
+    peer.flush().await.unwrap();
+    assert_eq!(sink.recorded.len() as u64, n + 1);
+    a.check_ledger(b.address(), n + 1);
+    assert_eq!(a.transport.held_bytes(), 0, "what is acknowledged holds no memory");
+}
+
+pub(crate) async fn a_blocked_sink_delays_its_lane_alone(net: impl Net) {
+    let a = Node::start(net.node("a", |c| c));
+    let b = net.node("b", |c| c);
+    let (sink, mut calls, mut gossip) = gated(&b);
+    let peer = a.transport.peer(b.address()).unwrap();
+    peer.tell(blocked(0)).unwrap();
+    calls.recv().await.unwrap();
+    // Targets of the other lanes, and gossip, all pass while the sink blocks.
+    let lanes = |stats: cluster_quic::PeerStats| {
+        stats.lanes.iter().filter(|(_, lane)| lane.acknowledged_frames > 0).count()
+    };
+    for n in 0..64 {
+        peer.tell(tell(n)).unwrap();
+    }
+    peer.send_gossip(&"through").unwrap();
+    assert_eq!(gossip.recv().await.unwrap().message, "through");
+    until(|| lanes(peer.stats()) >= 3).await;
+    sink.open();
+    peer.flush().await.unwrap();
+    assert_eq!(sink.recorded.len(), 65);
+}
+
+pub(crate) async fn bad_calls_are_typed_errors(net: impl Net) {
+    let a = Node::start(net.node("a", |c| c.max_peers(1)));
+    let own = a.address().clone();
+    assert_eq!(a.transport.peer(&own).unwrap_err(), PeerError::Own(own.clone()));
+    let error = a.transport.tell(&own, tell(7)).unwrap_err();
+    assert!(matches!(error, SendError::Peer { source: PeerError::Own(_), .. }));
+    assert_eq!(error.into_inner(), tell(7));
+    let to = net.nobody();
+    let large = RemoteTell { payload: vec![0; MAX_FRAME], ..tell(0) };
+    match a.transport.tell(&to, large) {
+        Err(SendError::TooLarge { message, len }) => {
+            assert_eq!(message.payload.len(), MAX_FRAME);
+            assert!(len > MAX_FRAME);
+        }
+        other => panic!("{other:?}"),
+    }
+    let large = "x".repeat(MAX_FRAME);
+    assert!(matches!(a.transport.send_gossip(&to, &large), Err(SendError::TooLarge { .. })));
+    let other = net.nobody();
+    if other != to {
+        let error = a.transport.peer(&other).unwrap_err();
+        assert_eq!(error, PeerError::TooMany { limit: 1 });
+    }
+    let (inbox, _gossip) = gossip_inbox::<String>(1);
+    assert!(a.transport.start(inbox, RecordingSink::new()).is_err(), "started twice");
+    a.transport.shutdown(Duration::from_secs(1)).await;
+    assert!(matches!(a.transport.tell(&to, tell(1)), Err(SendError::ShuttingDown(_))));
+    assert!(matches!(a.transport.tell(&net.nobody(), tell(1)), Err(SendError::ShuttingDown(_))));
+    assert!(matches!(a.transport.send_gossip(&to, &1_u8), Err(SendError::ShuttingDown(()))));
+}
+
+pub(crate) async fn unwanted_gossip_of_another_type_costs_the_association(net: impl Net) {
+    let mut a = Node::start(net.node("a", |c| c));
+    let mut b = Node::start(net.node("b", |c| c));
+    a.transport.tell(b.address(), tell(0)).unwrap();
+    // b's gossip is of strings; these bytes are none.
+    a.transport.send_gossip(b.address(), &[0xff_u8, 0xff, 0xff]).unwrap();
+    let from = b
+        .event(|event| match event {
+            Event::FrameRefused { peer, .. } => Some(peer),
+            _ => None,
+        })
+        .await;
+    assert_eq!(from, *a.address());
+    let reason = a
+        .event(|event| match event {
+            Event::PeerDown { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .await;
+    assert!(matches!(reason, AssociationError::Protocol(_)), "{reason}");
+    // And everything else goes on, over the next one.
+    a.transport.tell(b.address(), tell(1)).unwrap();
+    a.transport.flush(b.address()).await.unwrap();
+    b.check_received(a.address(), 2);
+}
+
+pub(crate) async fn gossip_to_nobody_keeps_the_latest(net: impl Net) {
+    let a = Node::start(net.node("a", |c| c.gossip_budget(1024)));
+    let to = net.nobody();
+    for n in 0..1000 {
+        a.transport.send_gossip(&to, &format!("gossip {n}")).unwrap();
+    }
+    let gossip = a.stats(&to).gossip;
+    assert!(gossip.queued_bytes <= 1024 && gossip.queued > 10, "{gossip:?}");
+    assert_eq!(gossip.accepted, gossip.sent + gossip.dropped + gossip.queued);
+}
