@@ -2,7 +2,8 @@
 //!
 //! [`ClusterTransport`] is an `atomr_cluster::GossipTransport`, `start` takes the sender that a
 //! daemon's `gossip_inbox()` gives and any `atomr_cluster::RemoteMessageSink`, and addresses convert
-//! both ways. [`down_lost_members`] tells a daemon of nodes that are gone, which nothing else does.
+//! both ways. [`join_through`] brings a daemon into a cluster through one member of it, and
+//! [`down_lost_members`] tells a daemon of nodes that are gone; nothing else does either.
 //!
 //! Numeric IPv6 addresses do not work with atomr: its `Address::parse`, which its daemons apply to
 //! every gossip message's sender, cannot read them. Advertise a host name that resolves to IPv6.
@@ -11,10 +12,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use atomr_cluster::{ClusterDaemonHandle, GossipPdu, GossipTransport, MemberStatus};
+use atomr_cluster::{
+    ClusterDaemonHandle, GossipPdu, GossipTransport, Member, MemberStatus, MembershipState,
+    VectorClock,
+};
 use atomr_core::actor::Address as AtomrAddress;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::address::{Address, SCHEME};
 use crate::error::{AddressError, PeerError, SendError};
@@ -131,6 +135,61 @@ pub enum SendRemoteError {
     /// Not accepted.
     #[error(transparent)]
     Send(#[from] SendError<RemoteTell>),
+}
+
+/// Makes `daemon` a member of the cluster that `seed` belongs to: joins this node and the seed, and
+/// tells the seed's daemon of this one. Returns once gossip flows both ways, which `within` limits. The
+/// other members learn of the node by gossip.
+///
+/// Joining the seed as a member is not enough: an atomr daemon counts its own clock up at every round,
+/// so a seed that does not know this node finds their clocks concurrent, answers with what it knows,
+/// and as a rule never asks back (over atomr's own transports just as well). So the seed is sent this
+/// node's own entry, as the envelope that it does not ask for.
+///
+/// # Errors
+/// [`SeedSilent`] when the seed was not heard of in time. The daemon goes on gossiping to it; call
+/// again to retry. Cancel-safe.
+pub async fn join_through(
+    transport: &ClusterTransport,
+    daemon: &ClusterDaemonHandle,
+    seed: &AtomrAddress,
+    within: Duration,
+) -> Result<(), SeedSilent> {
+    let own = Member::new(daemon.address().clone(), vec![]);
+    daemon.join(own.clone());
+    daemon.join(Member::new(seed.clone(), vec![]));
+    let (name, from) = (seed.to_string(), daemon.address().to_string());
+    // Of the clocks its own alone: nothing else that they stand for is in this envelope.
+    let mut version = VectorClock::new();
+    version.tick(&from);
+    let mut state = MembershipState::new();
+    state.add_or_update(own);
+    let heard = || daemon.snapshot().version.versions.get(&name).copied();
+    let introductions = async {
+        let mut last = None;
+        // Twice: the first may have been displaced, or lost with a connection that lost a tie; the
+        // second goes over one that has carried the seed's answer.
+        for _ in 0..2 {
+            let (from, version, state) = (from.clone(), version.clone(), state.clone());
+            GossipTransport::send(transport, seed, GossipPdu::Envelope { from, version, state });
+            while heard() <= last {
+                sleep(Duration::from_millis(1)).await;
+            }
+            last = heard();
+        }
+    };
+    let silent = SeedSilent { seed: seed.clone(), within };
+    timeout(within, introductions).await.map_err(|_| silent)
+}
+
+/// A seed was not heard of in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no gossip from seed {seed} within {within:?}")]
+pub struct SeedSilent {
+    /// The seed.
+    pub seed: AtomrAddress,
+    /// How long it was waited for.
+    pub within: Duration,
 }
 
 /// Downs members of `daemon` whose node could not be reached for `after`, for as long as they cannot.
