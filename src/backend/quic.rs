@@ -417,6 +417,9 @@ impl LaneWriter for QuicWriter {
     async fn write(&mut self, chunk: Bytes) -> Result<(), AssociationError> {
         self.stream.write_chunk(chunk).await.map_err(|e| match e {
             WriteError::ConnectionLost(e) => connection_error(&e),
+            WriteError::Stopped(_) => {
+                AssociationError::Protocol("it stopped one of our lanes".into())
+            }
             other => AssociationError::Connection(format!("writing a lane: {other}")),
         })
     }

@@ -1,0 +1,357 @@
+//! A peer with a good certificate and bad intentions, speaking raw QUIC: every malformed, unknown or
+//! forged input costs it its own association, with a typed reason, and nobody else anything.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cluster_quic::{
+    AssociationError, ClusterFrame, ClusterTransport, Config, DevCa, Event, Events, RecordingSink,
+    RemoteTell, gossip_inbox,
+};
+use quinn::{Connection, ConnectionError, Endpoint};
+use serde::Serialize;
+
+const HOST: &str = "127.0.0.1";
+const CONTROL: u8 = 0;
+const GOSSIP: u8 = 1;
+const TELL: u8 = 2;
+
+/// The victim, and a healthy peer of its.
+struct Scene {
+    ca: DevCa,
+    victim: ClusterTransport,
+    events: Events,
+    sink: Arc<RecordingSink>,
+    healthy: ClusterTransport,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let ca = DevCa::new("hostile").unwrap();
+        let identity = ca.identity(&[HOST]).unwrap();
+        let config =
+            || Config::builder("test").dial_timeout(Duration::from_millis(500)).build().unwrap();
+        let victim = ClusterTransport::bind(config(), &identity).unwrap();
+        let healthy = ClusterTransport::bind(config(), &identity).unwrap();
+        let sink = RecordingSink::new();
+        let events = victim.events();
+        victim.start(gossip_inbox::<String>(16).0, sink.clone()).unwrap();
+        healthy.start(gossip_inbox::<String>(16).0, RecordingSink::new()).unwrap();
+        let scene = Self { ca, victim, events, sink, healthy };
+        scene.healthy_works().await;
+        scene
+    }
+
+    /// The healthy peer's association is the first one still, and carries tells.
+    async fn healthy_works(&self) {
+        let to = self.victim.address();
+        self.healthy.tell(to, tell("/user/healthy")).unwrap();
+        self.healthy.flush(to).await.unwrap();
+        assert_eq!(self.healthy.peer_stats(to).unwrap().associations, 1);
+    }
+
+    /// A raw connection with a certificate of the cluster's CA.
+    async fn connect(&self) -> Connection {
+        let certificate = self.ca.issue(&[HOST]).unwrap();
+        let pem = |text: &str| rustls_pem(text);
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(pem(self.ca.certificate()).remove(0)).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(pem(&certificate.chain), key(&certificate.key))
+            .unwrap();
+        tls.alpn_protocols = vec![b"cluster-quic/1".to_vec()];
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+        let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let to = ([127, 0, 0, 1], self.victim.address().port()).into();
+        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        endpoint.connect_with(config, to, HOST).unwrap().await.unwrap()
+    }
+
+    /// A connection that has greeted as `hello` says.
+    async fn greet(&self, hello: &Hello) -> Connection {
+        let connection = self.connect().await;
+        send(&connection, CONTROL, &control(hello)).await;
+        connection
+    }
+
+    /// A connection that was accepted.
+    async fn accepted(&mut self, hello: &Hello) -> Connection {
+        let connection = self.greet(hello).await;
+        let answer = connection.accept_uni().await.expect("the answer to a good greeting");
+        // Dropped, it would tell the victim to stop its control lane.
+        std::mem::forget(answer);
+        loop {
+            if let Event::PeerUp { peer, .. } = self.events.recv().await.unwrap()
+                && peer.to_string() == hello.address
+            {
+                return connection;
+            }
+        }
+    }
+
+    async fn refused(&mut self) -> AssociationError {
+        loop {
+            if let Event::IncomingRefused { error, .. } = self.events.recv().await.unwrap() {
+                return error;
+            }
+        }
+    }
+}
+
+fn rustls_pem(text: &str) -> Vec<rustls::pki_types::CertificateDer<'static>> {
+    use rustls::pki_types::pem::PemObject;
+    rustls::pki_types::CertificateDer::pem_slice_iter(text.as_bytes()).map(Result::unwrap).collect()
+}
+
+fn key(text: &str) -> rustls::pki_types::PrivateKeyDer<'static> {
+    use rustls::pki_types::pem::PemObject;
+    rustls::pki_types::PrivateKeyDer::from_pem_slice(text.as_bytes()).unwrap()
+}
+
+/// The greeting as it stands on the wire: the fields of `Greeting`, flat.
+#[derive(Clone, Serialize)]
+struct Hello {
+    version: u16,
+    cluster: String,
+    address: String,
+    incarnation: u64,
+    session: u64,
+    attempt: u64,
+    lanes: u8,
+    stream_window: u64,
+    resume: Option<()>,
+}
+
+fn hello(port: u16) -> Hello {
+    Hello {
+        version: 1,
+        cluster: "test".into(),
+        address: format!("akka.quic://test@{HOST}:{port}"),
+        incarnation: 5,
+        session: 0,
+        attempt: 1,
+        lanes: 4,
+        stream_window: 1 << 20,
+        resume: None,
+    }
+}
+
+fn encode(value: impl Serialize) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap()
+}
+
+fn framed(body: &[u8]) -> Vec<u8> {
+    let mut frame = (body.len() as u32).to_be_bytes().to_vec();
+    frame.extend_from_slice(body);
+    frame
+}
+
+/// `Control::Hello`, framed.
+fn control(hello: &Hello) -> Vec<u8> {
+    framed(&encode((0_u32, hello)))
+}
+
+fn tell(target: &str) -> RemoteTell {
+    RemoteTell {
+        target_path: target.into(),
+        manifest: String::new(),
+        payload: vec![1],
+        sender_path: None,
+    }
+}
+
+/// Opens a stream for a lane and writes `bytes` behind its header. It stays open.
+async fn send(connection: &Connection, lane: u8, bytes: &[u8]) {
+    let mut stream = connection.open_uni().await.unwrap();
+    let mut header = vec![lane];
+    header.extend_from_slice(&0_u64.to_be_bytes());
+    header.extend_from_slice(bytes);
+    // The victim may have closed already: what it says then is what counts.
+    let _ = stream.write_all(&header).await;
+    std::mem::forget(stream);
+}
+
+/// The code that the victim closes with, and how long that took.
+async fn closed(connection: &Connection) -> (u64, Duration) {
+    let begin = Instant::now();
+    match connection.closed().await {
+        ConnectionError::ApplicationClosed(close) => {
+            (close.error_code.into_inner(), begin.elapsed())
+        }
+        other => panic!("{other}"),
+    }
+}
+
+const WAITED_TOO_LONG: u64 = 4;
+const PROTOCOL: u64 = 5;
+const VERSION: u64 = 6;
+const CLUSTER: u64 = 7;
+const CLAIM: u64 = 8;
+const STALE: u64 = 9;
+
+#[tokio::test]
+async fn greetings_that_are_refused() {
+    let mut scene = Scene::new().await;
+    let victim = scene.victim.address().to_string();
+    let base = hello(9);
+    let cases = [
+        (Hello { version: 2, ..base.clone() }, VERSION),
+        (Hello { cluster: "other".into(), ..base.clone() }, CLUSTER),
+        (Hello { cluster: "\u{1b}[31m".repeat(100), ..base.clone() }, CLUSTER),
+        // A member with a good certificate claims what is not its own.
+        (Hello { address: "akka.quic://test@victim.example:1".into(), ..base.clone() }, CLAIM),
+        (Hello { address: "akka.quic://test@127.0.0.2:1".into(), ..base.clone() }, CLAIM),
+        (Hello { address: victim, ..base.clone() }, CLAIM),
+        (Hello { address: "nonsense".into(), ..base.clone() }, PROTOCOL),
+        (Hello { lanes: 0, ..base.clone() }, PROTOCOL),
+        (Hello { lanes: 200, ..base.clone() }, PROTOCOL),
+    ];
+    for (hello, code) in cases {
+        let connection = scene.greet(&hello).await;
+        assert_eq!(closed(&connection).await.0, code, "{}", hello.address);
+        let error = scene.refused().await;
+        assert!(!error.to_string().contains('\u{1b}'), "{error:?}");
+    }
+    scene.healthy_works().await;
+    assert_eq!(scene.victim.peers().len(), 1, "strangers are not remembered");
+}
+
+#[tokio::test]
+async fn an_older_incarnation_leaves_the_newer_untouched() {
+    let mut scene = Scene::new().await;
+    let connection = scene.accepted(&hello(9)).await;
+    let older = scene.greet(&Hello { incarnation: 4, attempt: 7, ..hello(9) }).await;
+    assert_eq!(closed(&older).await.0, STALE);
+    assert!(matches!(scene.refused().await, AssociationError::Stale { .. }));
+    assert!(connection.close_reason().is_none());
+    scene.healthy_works().await;
+}
+
+#[tokio::test]
+async fn who_does_not_greet_is_closed_in_time() {
+    let mut scene = Scene::new().await;
+    // Says nothing; opens a stream and stops in its header; greets a byte at a time.
+    let silent = scene.connect().await;
+    let half = scene.connect().await;
+    let mut stream = half.open_uni().await.unwrap();
+    stream.write_all(&[CONTROL, 0, 0]).await.unwrap();
+    let slow = scene.connect().await;
+    let mut drip = slow.open_uni().await.unwrap();
+    tokio::spawn(async move {
+        for byte in [0_u8; 9].into_iter().chain(control(&hello(9))) {
+            if drip.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    for connection in [silent, half, slow] {
+        let (code, took) = closed(&connection).await;
+        assert_eq!(code, WAITED_TOO_LONG);
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert!(matches!(scene.refused().await, AssociationError::GreetingTimeout(_)));
+    }
+    scene.healthy_works().await;
+}
+
+#[tokio::test]
+async fn first_words_that_are_no_greeting() {
+    let scene = Scene::new().await;
+    let cases: [(u8, Vec<u8>); 6] = [
+        (CONTROL, framed(&[9, 9, 9])),
+        (CONTROL, vec![0, 0, 0, 0]),
+        (CONTROL, vec![0xff; 8]),
+        // A message within the frame limit, but not within that of control messages.
+        (CONTROL, [&(1_u32 << 20).to_be_bytes()[..], &[0; 20_000]].concat()),
+        // A tell before the greeting.
+        (TELL, framed(&ClusterFrame::<()>::RemoteTell(tell("/early")).encode().unwrap())),
+        (77, vec![]),
+    ];
+    for (lane, bytes) in cases {
+        let connection = scene.connect().await;
+        send(&connection, lane, &bytes).await;
+        assert_eq!(closed(&connection).await.0, PROTOCOL, "lane {lane}");
+    }
+    scene.healthy_works().await;
+    assert!(scene.sink.records().iter().all(|(_, tell)| tell.target_path != "/early"));
+}
+
+#[tokio::test]
+async fn frames_that_are_none() {
+    let mut scene = Scene::new().await;
+    let good = ClusterFrame::<()>::RemoteTell(tell("/user/good")).encode().unwrap();
+    let trailing = [&good[..], &[0]].concat();
+    let cases: [(&str, u8, Vec<u8>); 12] = [
+        ("an empty frame", TELL, vec![0, 0, 0, 0]),
+        ("4 GiB claimed", TELL, vec![0xff; 4]),
+        ("an unknown variant", TELL, framed(&[7, 0, 0])),
+        ("trailing bytes", TELL, framed(&trailing)),
+        ("truncated content", TELL, framed(&good[..good.len() - 1])),
+        ("64 TiB of text", TELL, framed(&[1, 253, 0, 0, 0, 0, 0, 64, 0, 0])),
+        ("no UTF-8", TELL, framed(&[1, 2, 0xff, 0xff, 0, 0, 0])),
+        ("gossip in a tell lane", TELL, framed(&encode((0_u32, "gossip")))),
+        ("a tell in the gossip lane", GOSSIP, framed(&good)),
+        ("another gossip type", GOSSIP, framed(&[0, 200])),
+        ("an unknown lane", 99, framed(&good)),
+        ("a second control lane", CONTROL, framed(&good)),
+    ];
+    for (port, (what, lane, bytes)) in (100..).zip(cases) {
+        let hello = hello(port);
+        let connection = scene.accepted(&hello).await;
+        send(&connection, lane, &bytes).await;
+        let (code, took) = closed(&connection).await;
+        assert_eq!(code, PROTOCOL, "{what}");
+        assert!(took < Duration::from_secs(1), "{what}: {took:?}");
+    }
+    scene.healthy_works().await;
+    let from_strangers = scene.sink.records().iter().filter(|(from, _)| from.port() < 1000).count();
+    assert_eq!(from_strangers, 0);
+}
+
+#[tokio::test]
+async fn messages_that_break_the_protocol() {
+    let mut scene = Scene::new().await;
+    let ack = |lane: u8, next: u64| framed(&encode((2_u32, lane, next)));
+    let cases: [(&str, Vec<u8>); 5] = [
+        ("a second greeting", control(&hello(200))),
+        ("what was never sent is acknowledged", ack(TELL, 1)),
+        ("a lane that does not exist is acknowledged", ack(TELL + 9, 1)),
+        ("gossip is acknowledged", ack(GOSSIP, 0)),
+        ("an unknown message", framed(&[44])),
+    ];
+    for (port, (what, bytes)) in (200..).zip(cases) {
+        let connection = scene.connect().await;
+        let mut first = control(&Hello { attempt: 1, ..hello(port) });
+        first.extend_from_slice(&bytes);
+        send(&connection, CONTROL, &first).await;
+        assert_eq!(closed(&connection).await.0, PROTOCOL, "{what}");
+    }
+    // Two streams for one lane would undo its order.
+    let connection = scene.accepted(&hello(300)).await;
+    send(&connection, TELL, &[]).await;
+    send(&connection, TELL, &[]).await;
+    assert_eq!(closed(&connection).await.0, PROTOCOL);
+    scene.healthy_works().await;
+}
+
+#[tokio::test]
+async fn a_half_open_stream_stalls_nobody() {
+    let mut scene = Scene::new().await;
+    let connection = scene.accepted(&hello(400)).await;
+    // A stream that never gets beyond its first byte, opened before the good one.
+    let mut half = connection.open_uni().await.unwrap();
+    half.write_all(&[TELL]).await.unwrap();
+    let good = framed(&ClusterFrame::<()>::RemoteTell(tell("/user/behind")).encode().unwrap());
+    send(&connection, TELL + 1, &good).await;
+    let begin = Instant::now();
+    while !scene.sink.records().iter().any(|(_, tell)| tell.target_path == "/user/behind") {
+        assert!(begin.elapsed() < Duration::from_millis(400), "stalled by another stream");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // And the half-open one is not suffered for long.
+    assert_eq!(closed(&connection).await.0, PROTOCOL);
+}
