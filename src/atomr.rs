@@ -114,8 +114,8 @@ impl ClusterTransport {
     ) -> Result<(), SendRemoteError> {
         let tell = RemoteTell { target_path, manifest, payload, sender_path };
         match Address::try_from(target) {
-            Ok(to) => Ok(self.tell(&to, tell)?),
-            Err(error) => Err(SendRemoteError::Address { error, tell }),
+            Ok(to) => self.tell(&to, tell).map_err(|e| SendRemoteError::Send(Box::new(e))),
+            Err(error) => Err(SendRemoteError::Address { error, tell: Box::new(tell) }),
         }
     }
 }
@@ -130,11 +130,11 @@ pub enum SendRemoteError {
         /// What is wrong with it.
         error: AddressError,
         /// What was to be sent.
-        tell: RemoteTell,
+        tell: Box<RemoteTell>,
     },
     /// Not accepted.
     #[error(transparent)]
-    Send(#[from] SendError<RemoteTell>),
+    Send(Box<SendError<RemoteTell>>),
 }
 
 /// Makes `daemon` a member of the cluster that `seed` belongs to: joins this node and the seed, and

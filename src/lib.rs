@@ -1,6 +1,69 @@
-//! cluster-quic
+//! A cluster transport over QUIC: the nodes of a cluster (an actor system, a database, anything with
+//! gossip membership) share **one connection per pair of nodes**, with a separate stream, a *lane*,
+//! for each kind of traffic. A backlog of tells (messages to actors on the other node) never holds up
+//! gossip, so a busy node is not taken for a dead one.
+//!
+//! ```text
+//!        node A                   one QUIC connection, mutual TLS                  node B
+//!  ┌───────────────┐                                                        ┌────────────────┐
+//!  │               │  control  ── greeting, acknowledgements, goodbye ───►  │                │
+//!  │ send_gossip ──┼─ gossip   ── latest wins ──────────────────────────►  ─┼─► gossip inbox │
+//!  │ tell ─────────┼─ tell 0   ── in order per target, exactly once ────►  ─┼─► sink         │
+//!  │ (hash of the  │  tell 1   ── ... ──────────────────────────────────►   │   (a thread    │
+//!  │  target path) │  ...                                                   │    per lane)   │
+//!  └───────────────┘      and the same lanes from B to A                    └────────────────┘
+//! ```
+//!
+//! * **Gossip** is any `serde` type. It is bounded, the latest wins, and it is never resent.
+//! * **Tells** arrive in order per target and exactly once while both processes live, over any number
+//!   of connection failures. Each is acknowledged when the receiver's sink has returned, and what
+//!   cannot be delivered is reported with its reason ([`Event::TellsLost`]), never dropped in silence.
+//! * **Memory** is bounded in bytes: a full lane refuses ([`SendError::Full`] hands the tell back), or
+//!   waits ([`Peer::tell_when_ready`]).
+//!
+//! Start at [`ClusterTransport`]. The in-process backend has the same queues, limits and errors:
+//!
+//! ```
+//! use std::time::Duration;
+//! use cluster_quic::{ClusterTransport, Config, InProcessNetwork, RecordingSink, RemoteTell, gossip_inbox};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let network = InProcessNetwork::new();
+//! let config = || Config::builder("demo").build();
+//! let a = ClusterTransport::in_process(config()?, &network, "node-a")?;
+//! let b = ClusterTransport::in_process(config()?, &network, "node-b")?;
+//!
+//! // What b receives.
+//! let (inbox, mut gossip) = gossip_inbox::<String>(64);
+//! let sink = RecordingSink::new();
+//! b.start(inbox, sink.clone())?;
+//!
+//! // a sends; the association comes up by itself.
+//! let peer = a.peer(b.address())?;
+//! peer.send_gossip("node-a is up")?;
+//! peer.tell(RemoteTell {
+//!     target_path: "/user/greeter".into(),
+//!     manifest: "text".into(),
+//!     payload: b"hello".to_vec(),
+//!     sender_path: None,
+//! })?;
+//! peer.flush().await?; // b's sink has returned
+//!
+//! assert_eq!(gossip.recv().await.unwrap().message, "node-a is up");
+//! assert_eq!(sink.records()[0].1.payload, b"hello");
+//! assert!(a.shutdown(Duration::from_secs(5)).await.is_clean());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Over the network a node needs an [`Identity`] (certificates from PEM files; [`DevCa`] makes some for
+//! development) and [`ClusterTransport::bind`] in place of `in_process`; everything else is the same.
+//! Users of `atomr-cluster` find the drop-in for its `TcpClusterTransport` in [`atomr`].
 
 mod address;
+#[cfg(test)]
+mod architecture;
 mod association;
 #[cfg(feature = "atomr")]
 pub mod atomr;

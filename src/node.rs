@@ -50,7 +50,7 @@ pub(crate) struct Node {
     events: broadcast::Sender<Event>,
     sessions: AtomicU64,
     /// Starts a peer's driver; set by the hub, which knows the backend's type.
-    spawn_driver: OnceLock<Box<dyn Fn(Arc<PeerCore>) + Send + Sync>>,
+    start_driver: OnceLock<Box<dyn Fn(Arc<PeerCore>) + Send + Sync>>,
     last_refusal_logged: AtomicU64,
     started: Instant,
 }
@@ -67,7 +67,7 @@ impl Node {
             runtime,
             events: broadcast::Sender::new(EVENT_BUFFER),
             sessions: AtomicU64::new(0),
-            spawn_driver: OnceLock::new(),
+            start_driver: OnceLock::new(),
             last_refusal_logged: AtomicU64::new(0),
             started: Instant::now(),
             address,
@@ -76,8 +76,8 @@ impl Node {
     }
 
     /// Called once, before the node is handed out.
-    pub(crate) fn set_driver(&self, spawn: impl Fn(Arc<PeerCore>) + Send + Sync + 'static) {
-        let _ = self.spawn_driver.set(Box::new(spawn));
+    pub(crate) fn set_driver(&self, start: impl Fn(Arc<PeerCore>) + Send + Sync + 'static) {
+        let _ = self.start_driver.set(Box::new(start));
     }
 
     /// The peer at `address`, made known if it was not.
@@ -103,8 +103,8 @@ impl Node {
         let peer = entry.or_insert_with(|| {
             let session = self.sessions.fetch_add(1, Ordering::Relaxed);
             let peer = Arc::new(PeerCore::new(address.clone(), session, self));
-            if let Some(spawn) = self.spawn_driver.get() {
-                spawn(Arc::clone(&peer));
+            if let Some(start) = self.start_driver.get() {
+                start(Arc::clone(&peer));
             }
             peer
         });

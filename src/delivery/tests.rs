@@ -195,11 +195,11 @@ proptest! {
         let mut cuts = cuts.into_iter().cycle();
         while !rest.is_empty() {
             chunks.push(rest.split_to(cuts.next().unwrap().min(rest.len())));
-            if chunks.len() == batch || rest.is_empty() {
-                if let Some(run) = decoder.push_all(&mut chunks).unwrap() {
-                    bytes.extend_from_slice(&run.bytes);
-                    frames += run.frames;
-                }
+            if (chunks.len() == batch || rest.is_empty())
+                && let Some(run) = decoder.push_all(&mut chunks).unwrap()
+            {
+                bytes.extend_from_slice(&run.bytes);
+                frames += run.frames;
             }
         }
         prop_assert_eq!(frames, 200);

@@ -170,7 +170,7 @@ pub(crate) fn tell(n: u64) -> RemoteTell {
         target_path: format!("/user/target-{}", n % 16),
         manifest: "number".into(),
         payload: n.to_le_bytes().to_vec(),
-        sender_path: (n % 3 == 0).then(|| "/user/sender".into()),
+        sender_path: n.is_multiple_of(3).then(|| "/user/sender".into()),
     }
 }
 

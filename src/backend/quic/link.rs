@@ -1,0 +1,182 @@
+//! A QUIC connection as a link, its streams as lanes.
+
+use bytes::Bytes;
+use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
+use rustls::pki_types::CertificateDer;
+
+use super::settings::streams;
+use crate::address::Address;
+use crate::config::Config;
+use crate::error::AssociationError;
+use crate::lane::Lane;
+use crate::link::{LaneReader, LaneWriter, Link, from_wire, to_wire};
+use crate::stats::LinkStats;
+use crate::tls::{classify, verify_peer_name};
+
+/// A peer's larger window raises our send window up to this, so that its windows never decide our
+/// memory.
+const MAX_SEND_WINDOW: u64 = 256 * 1024 * 1024;
+
+/// Received pieces handed over per read: one lock of the connection for all of them.
+const READ_BATCH: usize = 32;
+
+/// The ALPN alert (RFC 7301): no common protocol, so another wire version.
+const NO_APPLICATION_PROTOCOL: u64 = 0x178;
+
+/// What a link needs of the configuration.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) tell_lanes: u8,
+    pub(super) send_window: u64,
+}
+
+#[derive(Clone)]
+pub(crate) struct QuicLink {
+    pub(super) connection: Connection,
+    pub(super) limits: Limits,
+}
+
+impl Link for QuicLink {
+    type Writer = QuicWriter;
+    type Reader = QuicReader;
+
+    async fn open_lane(&self, lane: Lane) -> Result<QuicWriter, AssociationError> {
+        let stream = self.connection.open_uni().await.map_err(|e| connection_error(&e))?;
+        // Before the first write: a later change applies late.
+        let _ = stream.set_priority(lane.priority());
+        Ok(QuicWriter { stream, finished: false })
+    }
+
+    async fn accept_lane(&self) -> Result<QuicReader, AssociationError> {
+        let stream = self.connection.accept_uni().await.map_err(|e| connection_error(&e))?;
+        Ok(QuicReader { link: self.clone(), stream, batch: Default::default() })
+    }
+
+    fn close(&self, reason: &AssociationError) {
+        let (code, text) = to_wire(reason);
+        self.connection.close(VarInt::from_u32(code), text.as_bytes());
+    }
+
+    async fn closed(&self) -> AssociationError {
+        connection_error(&self.connection.closed().await)
+    }
+
+    fn may_claim(&self, address: &Address) -> Result<(), AssociationError> {
+        let identity = self.connection.peer_identity();
+        let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let chain = chain.ok_or_else(|| AssociationError::Claim("no certificate".into()))?;
+        verify_peer_name(&chain, address.host()).map_err(|e| AssociationError::Claim(e.to_string()))
+    }
+
+    fn admit(&self, lanes: u8, window: u64) -> Result<(), AssociationError> {
+        if lanes > self.limits.tell_lanes {
+            self.connection.set_max_concurrent_uni_streams(VarInt::from_u32(streams(lanes)));
+        }
+        match Config::send_window_for(self.limits.tell_lanes, window) {
+            needed if needed <= self.limits.send_window => {}
+            needed if needed <= MAX_SEND_WINDOW => self.connection.set_send_window(needed),
+            needed => {
+                return Err(AssociationError::Refused(format!(
+                    "its stream window of {window} bytes needs a send window of {needed}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn stats(&self) -> LinkStats {
+        let path = self.connection.stats().path;
+        LinkStats {
+            rtt: path.rtt,
+            congestion_window: path.cwnd,
+            mtu: path.current_mtu,
+            lost_packets: path.lost_packets,
+            sent_packets: path.sent_packets,
+        }
+    }
+}
+
+pub(crate) struct QuicWriter {
+    stream: SendStream,
+    finished: bool,
+}
+
+impl LaneWriter for QuicWriter {
+    async fn write(&mut self, chunk: Bytes) -> Result<(), AssociationError> {
+        self.stream.write_chunk(chunk).await.map_err(|e| match e {
+            WriteError::ConnectionLost(e) => connection_error(&e),
+            WriteError::Stopped(_) => {
+                AssociationError::Protocol("it stopped one of our lanes".into())
+            }
+            other => AssociationError::Connection(format!("writing a lane: {other}")),
+        })
+    }
+
+    async fn finish(&mut self) -> Result<(), AssociationError> {
+        self.finished = true;
+        let _ = self.stream.finish();
+        match self.stream.stopped().await {
+            Ok(_) => Ok(()),
+            Err(e) => Err(AssociationError::Connection(e.to_string())),
+        }
+    }
+}
+
+impl Drop for QuicWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            // quinn would finish the stream, and a torn frame would look like a clean end.
+            let _ = self.stream.reset(VarInt::from_u32(0));
+        }
+    }
+}
+
+pub(crate) struct QuicReader {
+    link: QuicLink,
+    stream: RecvStream,
+    batch: [Bytes; READ_BATCH],
+}
+
+impl LaneReader for QuicReader {
+    async fn read(&mut self, chunks: &mut Vec<Bytes>) -> Result<bool, AssociationError> {
+        let read = match self.stream.read_chunks(&mut self.batch).await {
+            Ok(read) => read,
+            Err(ReadError::ConnectionLost(e)) => return Err(connection_error(&e)),
+            // The peer gave the lane up with its connection, whose reason is on its way.
+            Err(ReadError::Reset(_)) => return Err(self.link.closed().await),
+            Err(other) => {
+                return Err(AssociationError::Connection(format!("reading a lane: {other}")));
+            }
+        };
+        let Some(n) = read else { return Ok(false) };
+        chunks.extend(self.batch[..n].iter_mut().map(std::mem::take));
+        Ok(true)
+    }
+}
+
+pub(super) fn connection_error(error: &ConnectionError) -> AssociationError {
+    if let Some(failure) = classify(error) {
+        return AssociationError::Certificate(failure);
+    }
+    let alpn = || AssociationError::Version("no protocol in common".into());
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            from_wire(close.error_code.into_inner(), &String::from_utf8_lossy(&close.reason))
+        }
+        ConnectionError::TimedOut => AssociationError::TimedOut,
+        ConnectionError::Reset => AssociationError::Reset,
+        ConnectionError::VersionMismatch => AssociationError::Version("of QUIC itself".into()),
+        ConnectionError::TransportError(e) if u64::from(e.code) == NO_APPLICATION_PROTOCOL => {
+            alpn()
+        }
+        ConnectionError::ConnectionClosed(e)
+            if u64::from(e.error_code) == NO_APPLICATION_PROTOCOL =>
+        {
+            alpn()
+        }
+        ConnectionError::LocallyClosed => {
+            AssociationError::Connection("closed by this node".into())
+        }
+        other => AssociationError::Connection(other.to_string()),
+    }
+}

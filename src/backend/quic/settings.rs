@@ -1,0 +1,106 @@
+//! The socket, and quinn's settings with their reasons.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use quinn::congestion::CubicConfig;
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::{
+    AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
+};
+use quinn_proto::HashedConnectionIdGenerator;
+
+use crate::config::Config;
+use crate::control::ALPN;
+use crate::error::BindError;
+use crate::tls::{Identity, IdentityError};
+
+pub(super) fn open_socket(config: &Config) -> std::io::Result<UdpSocket> {
+    let domain = socket2::Domain::for_address(config.bind);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    if config.bind.is_ipv6() {
+        // `[::]` is to mean all addresses, on every system.
+        let _ = socket.set_only_v6(false);
+    }
+    // Small buffers lose packets even on loopback; the system may grant less than asked.
+    let _ = socket.set_recv_buffer_size(config.socket_buffer);
+    let _ = socket.set_send_buffer_size(config.socket_buffer);
+    let granted = socket.recv_buffer_size()?.min(socket.send_buffer_size()?);
+    if granted < config.socket_buffer {
+        tracing::info!(
+            granted,
+            wanted = config.socket_buffer,
+            "the system limits UDP socket buffers (on Linux: net.core.rmem_max, wmem_max)"
+        );
+    }
+    socket.bind(&config.bind.into())?;
+    Ok(socket.into())
+}
+
+pub(super) fn transport_config(config: &Config) -> TransportConfig {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(config.max_udp_payload);
+    let mut acks = AckFrequencyConfig::default();
+    // A lost tail waits for the peer's delay; the default of 25 ms is half of a local gossip's p99.
+    acks.max_ack_delay(Some(Duration::from_millis(5)));
+    let mut cubic = CubicConfig::default();
+    cubic.initial_window((10 * u64::from(config.max_udp_payload)).max(14_720));
+    let mut transport = TransportConfig::default();
+    transport
+        // Control, gossip and tells; permitted streams are allocated up front.
+        .max_concurrent_uni_streams(VarInt::from_u32(streams(config.tell_lanes)))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(var(config.stream_window))
+        // One stalled lane must not use up what the others need; memory is bounded by the streams.
+        .receive_window(VarInt::MAX)
+        .send_window(config.send_window)
+        // Without it a stream that was partly sent goes before one of higher priority.
+        .send_fairness(true)
+        .ack_frequency_config(Some(acks))
+        // Of a cluster's network, not of the internet: the first handshake's retry waits for it.
+        .initial_rtt(Duration::from_millis(50))
+        .max_idle_timeout(IdleTimeout::try_from(config.idle_timeout).ok())
+        .keep_alive_interval(Some(config.keep_alive))
+        .mtu_discovery_config(Some(mtu))
+        .congestion_controller_factory(Arc::new(cubic));
+    transport
+}
+
+pub(super) fn streams(tell_lanes: u8) -> u32 {
+    u32::from(tell_lanes) + 2
+}
+
+fn var(value: u64) -> VarInt {
+    VarInt::try_from(value).unwrap_or(VarInt::MAX)
+}
+
+/// Both keys come from the identity, so that a restarted process answers its predecessor's
+/// connections with stateless resets: peers learn of the restart within a round trip.
+pub(super) fn endpoint_config(config: &Config, identity: &Identity, port: u16) -> EndpointConfig {
+    let reset = identity.derive_secret(&format!("stateless reset {port}"));
+    let [k0, k1, k2, k3, k4, k5, k6, k7, ..] =
+        identity.derive_secret(&format!("connection ids {port}"));
+    let cid_key = u64::from_le_bytes([k0, k1, k2, k3, k4, k5, k6, k7]);
+    let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset)));
+    endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
+    // In range by the configuration's own check.
+    let _ = endpoint.max_udp_payload_size(config.max_udp_payload.max(1472));
+    endpoint
+}
+
+pub(super) fn server_crypto(identity: &Identity) -> Result<Arc<QuicServerConfig>, BindError> {
+    let crypto = QuicServerConfig::try_from(identity.server_config(ALPN)?);
+    crypto.map(Arc::new).map_err(|e| no_cipher(&e))
+}
+
+pub(super) fn client_crypto(identity: &Identity) -> Result<Arc<QuicClientConfig>, BindError> {
+    let crypto = QuicClientConfig::try_from(identity.client_config(ALPN)?);
+    crypto.map(Arc::new).map_err(|e| no_cipher(&e))
+}
+
+fn no_cipher(error: &NoInitialCipherSuite) -> BindError {
+    BindError::Identity(IdentityError::Configuration { detail: error.to_string() })
+}
