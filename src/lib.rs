@@ -59,7 +59,10 @@
 //!
 //! Over the network a node needs an [`Identity`] (certificates from PEM files; [`DevCa`] makes some for
 //! development) and [`ClusterTransport::bind`] in place of `in_process`; everything else is the same.
-//! Users of `atomr-cluster` find the drop-in for its `TcpClusterTransport` in [`atomr`].
+#![cfg_attr(
+    feature = "atomr",
+    doc = "Users of `atomr-cluster` find the drop-in for its `TcpClusterTransport` in [`atomr`]."
+)]
 
 mod address;
 #[cfg(test)]
