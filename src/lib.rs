@@ -116,3 +116,8 @@ pub use tls::{
     CertificateFailure, CertificateProblem, Identity, IdentityError, NameMismatch, Side,
 };
 pub use transport::{ClusterTransport, Events};
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
