@@ -163,7 +163,7 @@ fn count(frame: &[u8], counter: &Counter) -> Result<(), Error> {
     Ok(())
 }
 
-/// The transport's default settings for quinn; they are those of `src/backend/quic.rs`, which has
+/// The transport's default settings for quinn; they are those of `src/backend/quic/settings.rs`, which has
 /// the reasons, and must be kept the same by hand.
 fn transport_config() -> Result<TransportConfig, Error> {
     let mut mtu = MtuDiscoveryConfig::default();
