@@ -4,10 +4,10 @@
 //! [`ClusterFrame`], byte for byte that of `atomr_cluster::ClusterFrame`. One frame is at most
 //! [`MAX_FRAME`] bytes without its prefix.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::codec;
+use crate::codec::{self, Fields};
 use crate::error::FrameError;
 
 /// The longest frame, in bytes and without its length prefix: 16 MiB, as in `atomr-cluster`.
@@ -57,7 +57,9 @@ impl<G: serde::de::DeserializeOwned> ClusterFrame<G> {
         check_len(bytes.len())?;
         match codec::split_tag(bytes)? {
             (TAG_GOSSIP, body) => codec::decode(body).map(Self::Gossip),
-            (TAG_TELL, body) => codec::decode(body).map(Self::RemoteTell),
+            (TAG_TELL, body) => {
+                decode_tell_body(body).map(|tell| Self::RemoteTell(tell.to_owned()))
+            }
             (tag, _) => Err(FrameError::UnknownVariant { tag }),
         }
     }
@@ -153,8 +155,15 @@ impl Tell for RemoteTellRef<'_> {
 /// Appends a tell's frame, prefix included. The caller has checked its length.
 pub(crate) fn encode_tell(tell: &RemoteTellRef<'_>, buf: &mut BytesMut) -> Result<(), FrameError> {
     encode_prefixed(buf, |buf| {
-        codec::encode(&TAG_TELL, buf)?;
-        codec::encode(tell, buf)
+        codec::put_len(buf, TAG_TELL as usize);
+        codec::put_bytes(buf, tell.target_path.as_bytes());
+        codec::put_bytes(buf, tell.manifest.as_bytes());
+        codec::put_bytes(buf, tell.payload);
+        buf.put_u8(tell.sender_path.is_some().into());
+        if let Some(path) = tell.sender_path {
+            codec::put_bytes(buf, path.as_bytes());
+        }
+        Ok(())
     })
 }
 
@@ -172,10 +181,22 @@ pub(crate) fn encode_gossip<G: Serialize + ?Sized>(
 /// Decodes a frame of a tell lane (without its prefix), borrowing from it.
 pub(crate) fn decode_tell(frame: &[u8]) -> Result<RemoteTellRef<'_>, FrameError> {
     match codec::split_tag(frame)? {
-        (TAG_TELL, body) => codec::decode(body),
+        (TAG_TELL, body) => decode_tell_body(body),
         (TAG_GOSSIP, _) => Err(FrameError::WrongLane { what: "gossip" }),
         (tag, _) => Err(FrameError::UnknownVariant { tag }),
     }
+}
+
+fn decode_tell_body(body: &[u8]) -> Result<RemoteTellRef<'_>, FrameError> {
+    let mut fields = Fields::of(body);
+    let tell = RemoteTellRef {
+        target_path: fields.text()?,
+        manifest: fields.text()?,
+        payload: fields.bytes()?,
+        sender_path: fields.optional_text()?,
+    };
+    fields.end()?;
+    Ok(tell)
 }
 
 /// Decodes a frame of the gossip lane (without its prefix).
@@ -255,6 +276,9 @@ pub(crate) struct FrameDecoder {
     partial: BytesMut,
 }
 
+/// Bytes that are made room for on a length prefix's word.
+const CREDIT: usize = 256 * 1024;
+
 /// Whole frames in one contiguous buffer, prefixes included.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
@@ -271,6 +295,7 @@ impl FrameDecoder {
                 return Ok((frames > 0).then_some(Run { bytes: chunk, frames }));
             }
         }
+        self.make_room(chunk.len());
         self.partial.extend_from_slice(&chunk);
         self.take()
     }
@@ -280,6 +305,7 @@ impl FrameDecoder {
         if chunks.len() == 1 {
             return chunks.pop().map_or(Ok(None), |chunk| self.push(chunk));
         }
+        self.make_room(chunks.iter().map(Bytes::len).sum());
         for chunk in chunks.drain(..) {
             self.partial.extend_from_slice(&chunk);
         }
@@ -289,6 +315,17 @@ impl FrameDecoder {
     /// Bytes held of a frame that is not yet complete.
     pub(crate) fn pending(&self) -> usize {
         self.partial.len()
+    }
+
+    /// Makes room for `len` more bytes, and beyond them for what the frame under way still wants, as
+    /// far as a claim is worth memory.
+    fn make_room(&mut self, len: usize) {
+        if self.partial.capacity() - self.partial.len() >= len {
+            return;
+        }
+        let claimed = frame_len(&self.partial).ok().flatten().unwrap_or(0);
+        let wanted = claimed.saturating_sub(self.partial.len()).min(CREDIT);
+        self.partial.reserve(len.max(wanted));
     }
 
     fn take(&mut self) -> Result<Option<Run>, FrameError> {

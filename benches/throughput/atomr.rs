@@ -23,7 +23,7 @@ impl RemoteMessageSink for CountingSink {
 }
 
 /// How many tells may be on their way. From 64 to 65536, no window makes the rate of TCP better or
-/// worse by more than it varies by itself; in process, larger ones are slower.
+/// worse by more than it varies by itself.
 fn window(payload: usize) -> u64 {
     (WINDOW_BYTES / payload as u64).clamp(256, 8192)
 }
