@@ -7,10 +7,11 @@ use std::time::Duration;
 use cluster_quic::Address;
 
 pub(crate) const USAGE: &str = "\
-usage: two_node [--file FILE] [--tells N] [--idle SECONDS]
+usage: two_node [--file FILE] [--tells N] [--pace N] [--idle SECONDS]
        two_node node --listen ADDR [--certs DIR] [--name NAME]
        two_node node --join akka.quic://demo@HOST:PORT [--listen ADDR] [--certs DIR]
-                     [--name NAME] [--file FILE] [--tells N] [--idle SECONDS]
+                     [--name NAME] [--file FILE] [--tells N] [--pace N]
+                     [--idle SECONDS]
 
 Sends the lines of a file from one cluster node to another as tells, and measures
 how long gossip takes on the same connection meanwhile. Without `node` it starts both
@@ -19,6 +20,8 @@ is one of them: the listening one receives (until Ctrl-C), the joining one sends
 
   --file FILE     whose lines are sent; Cargo.lock of this repository if not given
   --tells N       send the file over and over, until at least N tells; 1000000
+  --pace N        tells that the receiver handles per second, so that a backlog builds;
+                  250000, and 0 for as many as it can
   --idle SECONDS  for how long gossip is measured before the tells; 3
   --listen ADDR   IP address and UDP port of the node, such as 127.0.0.1:4400
   --join ADDRESS  the node to join, as the listening one prints it
@@ -40,6 +43,7 @@ pub(crate) enum Command {
 pub(crate) struct Load {
     pub(crate) file: PathBuf,
     pub(crate) tells: u64,
+    pub(crate) pace: u64,
     pub(crate) idle: Duration,
 }
 
@@ -61,7 +65,7 @@ pub(crate) enum Role {
 /// Reads the arguments, without the program's name.
 pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
     let (mut node, mut child) = (false, false);
-    let (mut file, mut tells, mut idle) = (None, None, None);
+    let (mut file, mut tells, mut pace, mut idle) = (None, None, None, None);
     let (mut listen, mut join, mut certs, mut name) = (None, None, None, None);
     let mut first = true;
     while let Some(arg) = args.next() {
@@ -78,7 +82,8 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, S
             "node" if first => node = true,
             "--child" => child = true,
             "--file" => file = Some(PathBuf::from(value("a file")?)),
-            "--tells" => tells = Some(count(&value("a number")?)?),
+            "--tells" => tells = Some(number("--tells", &value("a number")?, 1)?),
+            "--pace" => pace = Some(number("--pace", &value("a number")?, 0)?),
             "--idle" => idle = Some(seconds(&value("seconds")?)?),
             "--listen" => listen = Some(socket(&value("an address")?)?),
             "--join" => join = Some(seed(&value("an address")?)?),
@@ -88,10 +93,11 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, S
         }
         first = false;
     }
-    let for_sender = file.is_some() || tells.is_some() || idle.is_some();
+    let for_sender = file.is_some() || tells.is_some() || pace.is_some() || idle.is_some();
     let load = Load {
         file: file.unwrap_or_else(default_file),
         tells: tells.unwrap_or(1_000_000),
+        pace: pace.unwrap_or(250_000),
         idle: idle.unwrap_or(Duration::from_secs(3)),
     };
     if !node {
@@ -106,7 +112,7 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, S
             (Role::Join { seed, load }, listen.unwrap_or(any), "node-b")
         }
         (None, Some(_)) if for_sender => {
-            return Err("--file, --tells and --idle are for the node that joins".into());
+            return Err("--file, --tells, --pace and --idle are for the node that joins".into());
         }
         (None, Some(listen)) => (Role::Listen, listen, "node-a"),
         (None, None) => return Err("a node needs --listen ADDR or --join ADDRESS".into()),
@@ -124,10 +130,10 @@ fn default_file() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")
 }
 
-fn count(text: &str) -> Result<u64, String> {
+fn number(option: &str, text: &str, least: u64) -> Result<u64, String> {
     match text.replace('_', "").parse() {
-        Ok(tells) if (1..=1_000_000_000_000).contains(&tells) => Ok(tells),
-        _ => Err(format!("--tells {text}: must be a number of at least 1")),
+        Ok(number) if (least..=1_000_000_000_000).contains(&number) => Ok(number),
+        _ => Err(format!("{option} {text}: must be a number of at least {least}")),
     }
 }
 

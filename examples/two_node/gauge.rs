@@ -144,6 +144,11 @@ impl Gauge {
         self.delays[phase as usize].push(delay);
     }
 
+    /// How many probes there were.
+    pub(crate) fn received(&self) -> u64 {
+        self.delays.iter().map(|delays| delays.len() as u64).sum()
+    }
+
     /// The last delay, and how long ago it was heard of.
     pub(crate) fn latest(&self) -> Option<(Duration, Duration)> {
         self.last.map(|(at, delay)| (delay, at.elapsed()))

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atomr_cluster::{
-    ClusterDaemonHandle, ClusterEventBus, DaemonConfig, Member, MemberStatus, RemoteMessageSink,
-    spawn_daemon,
+    ClusterDaemonHandle, ClusterEventBus, DaemonConfig, GossipPdu, Member, MemberStatus,
+    RemoteMessageSink, spawn_daemon,
 };
 use cluster_quic::atomr::down_lost_members;
 use cluster_quic::{Address, BindError, ClusterTransport, Config, Identity};
@@ -58,11 +58,21 @@ impl Node {
         self.transport.address()
     }
 
-    /// Joins the cluster that `seed` is in: gossip tells it.
-    pub(crate) fn join(&self, seed: &Address) {
+    /// Joins the cluster that `seed` is in. Returns once this node sees both Up; the other one soon
+    /// will.
+    pub(crate) async fn join(&self, seed: &Address) -> Result<(), Failure> {
         for address in [self.address(), seed] {
             self.daemon.join(Member::new(address.into(), vec![]));
         }
+        while self.members_up_with(seed).is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // From here on the daemons gossip by themselves, but one that has not heard of us yet may
+        // answer with what it knows, over and over, without ever asking: so say it once unasked.
+        let now = self.daemon.snapshot();
+        let from = self.address().to_string();
+        let envelope = GossipPdu::Envelope { from, version: now.version, state: now.state };
+        Ok(self.transport.send_gossip(seed, &envelope)?)
     }
 
     /// How many members are `Up` in this node's eyes, if both this one and `other` are.
@@ -73,13 +83,6 @@ impl Node {
         };
         (up(self.address()) && up(other))
             .then(|| members.iter().filter(|m| m.status == MemberStatus::Up).count())
-    }
-
-    /// Returns once this node and `other` are `Up` in this node's eyes.
-    pub(crate) async fn sees_up(&self, other: &Address) {
-        while self.members_up_with(other).is_none() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
     }
 }
 

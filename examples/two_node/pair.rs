@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cluster_quic::DevCa;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 use crate::args::Load;
@@ -34,29 +34,28 @@ pub(crate) async fn run(load: &Load, mut stop: Stop) -> Result<ExitCode, Failure
         command.process_group(0);
     })?;
     let address = tokio::select! {
-        address = timeout(PATIENCE, first_line(&mut receiver)) => address,
+        address = timeout(PATIENCE, receiver.first_line()) => address,
         () = stop.wait() => return Err(Failure::Interrupted),
     };
     let address = address.map_err(|_| because("the receiving process does not start"))??;
-    say(format_args!(
-        "two nodes: {address} (process {}) and one that joins it",
-        receiver.id().unwrap_or_default()
-    ));
+    let process = receiver.child.id().unwrap_or_default();
+    say(format_args!("node-a  {address}  process {process}"));
 
     let mut sender = start(&certs, &["--join", &address], |command| {
         command.arg("--file").arg(&load.file);
         command.arg(format!("--tells={}", load.tells));
+        command.arg(format!("--pace={}", load.pace));
         command.arg(format!("--idle={}", load.idle.as_secs_f64()));
     })?;
     let ended = tokio::select! {
-        ended = sender.wait() => ended?.code(),
-        () = stop.wait() => end(&mut sender).await?,
+        ended = sender.child.wait() => ended?.code(),
+        () = stop.wait() => sender.end().await?,
     };
     // An early end of the receiver shows in what the sender says; this is the reason.
-    if let Some(status) = receiver.try_wait()? {
+    if let Some(status) = receiver.child.try_wait()? {
         return Err(because(format_args!("the receiving process ended early: {status}")));
     }
-    if end(&mut receiver).await? != Some(0) {
+    if receiver.end().await? != Some(0) {
         return Err(because("the receiving process did not end in order"));
     }
     Ok(ended.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
@@ -64,27 +63,40 @@ pub(crate) async fn run(load: &Load, mut stop: Stop) -> Result<ExitCode, Failure
 
 /// This program again, as one node. It ends with its standard input, so with this process at the
 /// latest.
-fn start(certs: &Folder, role: &[&str], more: impl FnOnce(&mut Command)) -> Result<Child, Failure> {
+struct Process {
+    child: Child,
+    /// Not left in the child, since waiting for it would close this.
+    stdin: Option<ChildStdin>,
+}
+
+fn start(
+    certs: &Folder,
+    role: &[&str],
+    more: impl FnOnce(&mut Command),
+) -> Result<Process, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["node", "--child"]).args(role).arg("--certs").arg(&certs.0);
     command.stdin(Stdio::piped()).kill_on_drop(true);
     more(&mut command);
-    Ok(command.spawn()?)
+    let mut child = command.spawn()?;
+    Ok(Process { stdin: child.stdin.take(), child })
 }
 
-/// The address that the receiver prints.
-async fn first_line(receiver: &mut Child) -> Result<String, Failure> {
-    let stdout = receiver.stdout.take().ok_or_else(|| because("the receiver has no output"))?;
-    let line = BufReader::new(stdout).lines().next_line().await?;
-    line.ok_or_else(|| because("the receiving process has failed"))
-}
+impl Process {
+    /// The address that the receiver prints.
+    async fn first_line(&mut self) -> Result<String, Failure> {
+        let stdout = self.child.stdout.take().ok_or_else(|| because("a process has no output"))?;
+        let line = BufReader::new(stdout).lines().next_line().await?;
+        line.ok_or_else(|| because("the receiving process has failed"))
+    }
 
-/// Asks a process to end, and insists after a while.
-async fn end(child: &mut Child) -> io::Result<Option<i32>> {
-    drop(child.stdin.take());
-    match timeout(PATIENCE, child.wait()).await {
-        Ok(status) => Ok(status?.code()),
-        Err(_) => child.kill().await.map(|()| None),
+    /// Asks it to end, and insists after a while. Its exit code, if it ended by itself.
+    async fn end(&mut self) -> io::Result<Option<i32>> {
+        drop(self.stdin.take());
+        match timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) => Ok(status?.code()),
+            Err(_) => self.child.kill().await.map(|()| None),
+        }
     }
 }
 

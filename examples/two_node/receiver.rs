@@ -1,19 +1,20 @@
 //! The node that listens: takes the lines, and reports to the sender what it got.
 
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atomr_cluster::RemoteMessageSink;
+use aws_lc_rs::digest::{Context, SHA256};
 use cluster_quic::{Address, RemoteTell};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::time::timeout;
 
 use crate::args::NodeOptions;
 use crate::gauge::{self, Gauge, Heard, Phase};
 use crate::lines::{Digests, TARGETS};
 use crate::node::{Node, load_identity};
 use crate::outcome::Failure;
-use crate::screen::{say, thousands};
+use crate::screen::{milliseconds, say, thousands};
 use crate::stop::Stop;
 use crate::summary::Report;
 
@@ -30,22 +31,15 @@ pub(crate) const LINES: [&str; TARGETS] = [
 ];
 pub(crate) const DESK: &str = "/user/desk";
 
-/// What the desk is asked (as manifests).
+/// Question to the desk: begin anew, and handle as many tells a second as the payload says.
 pub(crate) const BEGIN: &str = "begin";
+/// Question to the desk: what came?
 pub(crate) const FINISH: &str = "finish";
 
 /// Where received tells go.
 struct Lines {
     targets: [Mutex<Target>; TARGETS],
     desk: UnboundedSender<Question>,
-}
-
-/// What came for one target.
-struct Target {
-    received: u64,
-    next: u64,
-    out_of_order: u64,
-    digest: aws_lc_rs::digest::Context,
 }
 
 struct Question {
@@ -58,10 +52,12 @@ struct Question {
 impl RemoteMessageSink for Lines {
     fn deliver(&self, target: &str, manifest: &str, payload: &[u8], sender: Option<&str>) {
         if let Some(number) = LINES.iter().position(|path| *path == target) {
-            self.target(number).take(payload);
-        } else if let (DESK, BEGIN | FINISH, Some(asker)) = (target, manifest, sender) {
-            if manifest == BEGIN {
-                self.reset();
+            let mut target = self.target(number);
+            target.take(payload);
+            target.work();
+        } else if let (DESK, Some(asker)) = (target, sender) {
+            if let (BEGIN, Ok(pace)) = (manifest, payload.try_into()) {
+                self.reset(u64::from_le_bytes(pace));
             }
             let question = Question { finish: manifest == FINISH, asker: asker.to_owned() };
             let _ = self.desk.send(question);
@@ -69,7 +65,30 @@ impl RemoteMessageSink for Lines {
     }
 }
 
+/// What came for one target.
+struct Target {
+    received: u64,
+    next: u64,
+    out_of_order: u64,
+    digest: Context,
+    /// How many tells a second it handles; as many as come if 0.
+    pace: f64,
+    /// When the first one came.
+    began: Option<Instant>,
+}
+
 impl Target {
+    fn new(number: usize, pace: u64) -> Self {
+        Self {
+            received: 0,
+            next: number as u64,
+            out_of_order: 0,
+            digest: Context::new(&SHA256),
+            pace: pace as f64 / TARGETS as f64,
+            began: None,
+        }
+    }
+
     /// A line is its number (8 bytes, little-endian) and its text.
     fn take(&mut self, payload: &[u8]) {
         let Some((number, line)) = payload.split_first_chunk() else {
@@ -84,14 +103,23 @@ impl Target {
         self.received += 1;
         self.digest.update(line);
     }
+
+    /// Takes the time that a busy actor would. What comes meanwhile waits at its sender.
+    fn work(&mut self) {
+        let began = *self.began.get_or_insert_with(Instant::now);
+        if self.pace > 0.0 {
+            let until = began + Duration::from_secs_f64(self.received as f64 / self.pace);
+            let ahead = until.saturating_duration_since(Instant::now());
+            if ahead > Duration::from_millis(1) {
+                std::thread::sleep(ahead);
+            }
+        }
+    }
 }
 
 impl Lines {
     fn new(desk: UnboundedSender<Question>) -> Arc<Self> {
-        let digest = || aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-        let target =
-            |number| Target { received: 0, next: number as u64, out_of_order: 0, digest: digest() };
-        let targets = std::array::from_fn(|number| Mutex::new(target(number)));
+        let targets = std::array::from_fn(|number| Mutex::new(Target::new(number, 0)));
         Arc::new(Self { targets, desk })
     }
 
@@ -100,10 +128,9 @@ impl Lines {
     }
 
     /// For the next sender.
-    fn reset(&self) {
-        let fresh = Self::new(self.desk.clone());
+    fn reset(&self, pace: u64) {
         for number in 0..TARGETS {
-            std::mem::swap(&mut *self.target(number), &mut *fresh.target(number));
+            *self.target(number) = Target::new(number, pace);
         }
     }
 
@@ -128,10 +155,7 @@ impl Lines {
 }
 
 /// Receives until told to stop.
-pub(crate) async fn run(
-    options: &NodeOptions,
-    mut stop: Stop,
-) -> Result<std::process::ExitCode, Failure> {
+pub(crate) async fn run(options: &NodeOptions, mut stop: Stop) -> Result<ExitCode, Failure> {
     let identity = load_identity(&options.certs, &options.name)?;
     let (desk, mut questions) = unbounded_channel();
     let lines = Lines::new(desk);
@@ -161,56 +185,56 @@ pub(crate) async fn run(
                 Heard::Echo { .. } => {}
             },
             Some(question) = questions.recv() => {
-                let Some(asker) = node_of(&question.asker) else { continue };
-                let report = if question.finish {
-                    let members = node.members_up_with(&asker).unwrap_or(0);
-                    lines.report(&gauge, members)
-                } else {
+                if !question.finish {
                     gauge = Gauge::default();
-                    // Answered once gossip has told us of the other node.
-                    let _ = timeout(Duration::from_secs(10), node.sees_up(&asker)).await;
-                    Report::default()
-                };
-                if !options.child {
-                    tell_people(&question, &asker, &report);
                 }
-                let answer = RemoteTell {
-                    target_path: question.asker,
-                    manifest: if question.finish { "report" } else { "ready" }.into(),
-                    payload: report.to_text().into_bytes(),
-                    sender_path: None,
-                };
-                if let Err(error) = node.transport.tell(&asker, answer) {
-                    say(format_args!("no answer to {asker}: {error}"));
+                let report = answer(&node, &lines, &gauge, &question);
+                if let (false, Some(report)) = (options.child, report) {
+                    tell_people(&question, &report);
                 }
             }
             () = stop.wait() => break,
         }
     }
     node.transport.shutdown(Duration::from_secs(2)).await;
-    Ok(std::process::ExitCode::SUCCESS)
+    Ok(ExitCode::SUCCESS)
 }
 
-fn tell_people(question: &Question, asker: &Address, report: &Report) {
+/// Sends what came to the actor that asks.
+fn answer(node: &Node, lines: &Lines, gauge: &Gauge, question: &Question) -> Option<Report> {
+    let address: Address = question.asker.split_once("/user/")?.0.parse().ok()?;
+    let report = lines.report(gauge, node.members_up_with(&address).unwrap_or(0));
+    let tell = RemoteTell {
+        target_path: question.asker.clone(),
+        manifest: "report".into(),
+        payload: report.to_text().into_bytes(),
+        sender_path: None,
+    };
+    match node.transport.tell(&address, tell) {
+        Ok(()) => Some(report),
+        Err(error) => {
+            eprintln!("two_node: no answer to {address}: {error}");
+            None
+        }
+    }
+}
+
+fn tell_people(question: &Question, report: &Report) {
     if !question.finish {
-        return say(format_args!("{asker} joined and sends"));
+        if report.members > 0 {
+            say(format_args!("{} joined", question.asker));
+        }
+        return;
     }
     let order = match report.out_of_order {
-        0 => "all in order".to_owned(),
+        0 => "in order".to_owned(),
         wrong => format!("{wrong} out of order"),
     };
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
     say(format_args!(
-        "{} lines from {asker}, {order}\n  SHA-256 {}\n  gossip p99 {:.2} ms idle, {:.2} ms under \
-         the backlog",
+        "{} tells received, {order}\n  SHA-256 {}\n  gossip p99 {} idle, {} with the backlog",
         thousands(report.received),
         report.sha256,
-        ms(report.idle.p99),
-        ms(report.backlog.p99)
+        milliseconds(report.idle.p99),
+        milliseconds(report.backlog.p99)
     ));
-}
-
-/// The address that an actor's full path begins with.
-fn node_of(path: &str) -> Option<Address> {
-    path.split_once("/user/")?.0.parse().ok()
 }

@@ -74,7 +74,7 @@ pub(crate) struct View {
     pub(crate) bytes_per_second: f64,
     /// The last gossip delay, and how long ago it was heard of.
     pub(crate) gossip: Option<(Duration, Duration)>,
-    pub(crate) p99: Duration,
+    pub(crate) p99: Option<Duration>,
     pub(crate) waiting_bytes: u64,
     pub(crate) left: Option<Duration>,
 }
@@ -99,17 +99,13 @@ impl Screen {
             self.draw(view);
         } else if self.last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
             self.last = Some(Instant::now());
+            let (gossip, p99) = gossip(view);
             say(format_args!(
-                "{:<7} {:>5.1} %  {:>9} tells/s  {:>8}/s  gossip {:>9}  p99 {:>9}  queue {:>8}  \
-                 {} left",
+                "{:<7}{:>6.1} %{:>10}/s  gossip{gossip:>10} p99{p99:>10}  queue{:>9}",
                 view.phase,
                 view.done * 100.0,
                 thousands(view.tells_per_second as u64),
-                megabytes(view.bytes_per_second as u64),
-                now(view),
-                milliseconds(view.p99),
                 megabytes(view.waiting_bytes),
-                view.left.map_or("?".into(), duration),
             ));
         }
     }
@@ -123,6 +119,7 @@ impl Screen {
             style.paint("36", &full.repeat(filled)),
             style.paint("2", &empty.repeat(BAR - filled))
         );
+        let (gossip, p99) = gossip(view);
         let lines: [String; LINES] = [
             format!(
                 " {:<7} {bar} {:>5.1} %   {:>6} left",
@@ -136,7 +133,7 @@ impl Screen {
                 megabytes(view.bytes_per_second as u64),
                 megabytes(view.waiting_bytes)
             ),
-            format!(" gossip  {:>11} now {:>11} p99 so far", now(view), milliseconds(view.p99)),
+            format!(" gossip  {gossip:>11} now {p99:>11} p99 so far"),
         ];
         let up = if self.drawn { format!("\x1b[{LINES}A") } else { String::new() };
         let body: String = lines.iter().map(|line| format!("\r{line}\x1b[K\n")).collect();
@@ -160,13 +157,14 @@ impl Screen {
     }
 }
 
-/// The gossip delay now; or for how long none was heard of.
-fn now(view: &View) -> String {
-    match view.gossip {
+/// The gossip delay now (or for how long none was heard of), and its p99.
+fn gossip(view: &View) -> (String, String) {
+    let now = match view.gossip {
         None => "-".into(),
         Some((_, age)) if age > Duration::from_secs(1) => format!("none {}", duration(age)),
         Some((delay, _)) => milliseconds(delay),
-    }
+    };
+    (now, view.p99.map_or("-".into(), milliseconds))
 }
 
 pub(crate) fn thousands(number: u64) -> String {

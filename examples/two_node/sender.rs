@@ -46,7 +46,7 @@ pub(crate) async fn run(
     let (sender, answers) = unbounded_channel();
     let (node, heard) = Node::start(options.listen, &identity, Arc::new(Answers(sender)))?;
     let outcome = tokio::select! {
-        outcome = converse(&node, seed, load, source, answers, heard) => outcome,
+        outcome = converse(&node, &options.name, seed, load, source, answers, heard) => outcome,
         () = stop.wait() => Err(Failure::Interrupted),
     };
     // After a failure nothing is left to wait for.
@@ -58,6 +58,7 @@ pub(crate) async fn run(
 
 async fn converse(
     node: &Node,
+    name: &str,
     seed: &Address,
     load: &Load,
     source: Source,
@@ -67,17 +68,19 @@ async fn converse(
     let mut screen = Screen::new();
     let mut events = node.transport.events();
     let peer = node.transport.peer(seed)?;
-    screen.note(format_args!("{} joins {seed}", node.address()));
+    screen.note(format_args!("{name}  {}  process {}", node.address(), std::process::id()));
 
-    node.join(seed);
-    if timeout(PATIENCE, associated(node, seed)).await.is_err() {
-        return Err(unreachable(&peer, "no connection"));
-    }
-    let both_up = async {
-        node.sees_up(seed).await;
-        ask(node, &peer, BEGIN, &mut answers).await
+    let join = async {
+        node.join(seed).await?;
+        let pace = load.pace.to_le_bytes();
+        while ask(node, &peer, BEGIN, &pace, &mut answers).await?.members < 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok::<_, Failure>(peer.flush().await?)
     };
-    timeout(PATIENCE, both_up).await.map_err(|_| unreachable(&peer, "no membership"))??;
+    timeout(PATIENCE, join).await.map_err(|_| unreachable(&peer, "no cluster"))??;
+    screen.note("gossip has spread: each node sees both of them Up");
+    let before = peer.stats();
 
     let expected = tokio::task::spawn_blocking({
         let source = source.clone();
@@ -105,28 +108,27 @@ async fn converse(
 
     phase.send_replace(None);
     let probes = probes.await?;
-    // The last probe is on its way.
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let tells = peer.stats();
-    let report = timeout(PATIENCE, ask(node, &peer, FINISH, &mut answers));
+    watcher.settle(probes.iter().sum()).await;
+    let after = peer.stats();
+    let report = timeout(PATIENCE, ask(node, &peer, FINISH, &[], &mut answers));
     let report = report.await.map_err(|_| unreachable(&peer, "no report"))??;
-    let sum = tells.tells();
+    let lanes = before.lanes.iter().zip(&after.lanes);
+    let used =
+        lanes.filter(|((_, before), (_, after))| after.accepted_frames > before.accepted_frames);
+    let (lanes, before, after) = (used.count(), before.tells(), after.tells());
     let sent = Sent {
-        file: source.file_name(),
-        lines: source.lines,
-        passes: source.passes,
         sha256: expected,
         members: node.members_up_with(seed).unwrap_or(0),
-        // All but the question at the beginning.
-        tells: sum.accepted_frames - 1,
-        acknowledged: sum.acknowledged_frames - 1,
-        bytes: sum.acknowledged_bytes,
-        lanes: tells.lanes.iter().filter(|(_, lane)| lane.accepted_frames > 1).count(),
+        tells: after.accepted_frames - before.accepted_frames,
+        acknowledged: after.acknowledged_frames - before.acknowledged_frames,
+        bytes: after.acknowledged_bytes - before.acknowledged_bytes,
+        lanes,
         backlog_bytes,
+        pace: load.pace,
         probes,
         took,
     };
-    Ok(print(screen.style, &sent, &report))
+    Ok(print(screen.style, &source, &sent, &report))
 }
 
 /// Sends every line, as fast as the lanes take them. On a blocking thread: it reads files.
@@ -158,25 +160,15 @@ async fn ask(
     node: &Node,
     peer: &Peer,
     question: &str,
+    payload: &[u8],
     answers: &mut UnboundedReceiver<String>,
 ) -> Result<Report, Failure> {
     let asker = format!("{}/user/asker", node.address());
-    let tell = RemoteTellRef {
-        target_path: DESK,
-        manifest: question,
-        payload: &[],
-        sender_path: Some(&asker),
-    };
+    let tell =
+        RemoteTellRef { target_path: DESK, manifest: question, payload, sender_path: Some(&asker) };
     peer.tell_when_ready(tell).await.map_err(because)?;
     let answer = answers.recv().await.ok_or_else(|| because("the transport has ended"))?;
     Report::from_text(&answer)
-}
-
-/// Returns once there is a connection.
-async fn associated(node: &Node, seed: &Address) {
-    while node.transport.peer_stats(seed).is_none_or(|peer| peer.associations == 0) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 fn unreachable(peer: &Peer, what: &str) -> Failure {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cluster_quic::{Event, Events, Peer};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 use crate::gauge::{Gauge, Heard, Phase};
 use crate::outcome::{Failure, because};
@@ -32,6 +32,8 @@ pub(crate) struct Watcher<'a> {
     /// The most bytes that were queued and in flight.
     pub(crate) backlog_bytes: u64,
     looks: u64,
+    /// Whether the connection was lost in between.
+    cut: bool,
 }
 
 impl<'a> Watcher<'a> {
@@ -54,6 +56,7 @@ impl<'a> Watcher<'a> {
             recent: VecDeque::new(),
             backlog_bytes: 0,
             looks: 0,
+            cut: false,
         }
     }
 
@@ -100,6 +103,20 @@ impl<'a> Watcher<'a> {
                 Some(event) = self.events.recv() => self.happened(&event)?,
             }
         }
+    }
+
+    /// Waits for the echoes of the last probes, if they come.
+    pub(crate) async fn settle(&mut self, probes: u64) {
+        let all = async {
+            while self.gauge.received() < probes {
+                let Some(what) = self.heard.recv().await else { return };
+                if let Heard::Echo { phase, delay } = what {
+                    self.gauge.add(phase, delay);
+                }
+            }
+        };
+        // Gossip may be dropped, and then this is in vain.
+        let _ = timeout(Duration::from_millis(500), all).await;
     }
 
     /// Reads the figures.
@@ -153,7 +170,7 @@ impl<'a> Watcher<'a> {
             tells_per_second,
             bytes_per_second,
             gossip: self.gauge.latest(),
-            p99: self.gauge.figures(phase).p99,
+            p99: Some(self.gauge.figures(phase)).filter(|f| f.received > 0).map(|f| f.p99),
             waiting_bytes,
             left,
         });
@@ -168,12 +185,13 @@ impl<'a> Watcher<'a> {
     fn happened(&mut self, event: &Event) -> Result<(), Failure> {
         match event {
             Event::PeerDown { reason, .. } => {
+                self.cut = true;
                 self.screen.note(format_args!("connection lost: {reason}; dialling again"));
             }
             Event::DialFailed { error, .. } => {
                 self.screen.note(format_args!("dialling failed: {error}"));
             }
-            Event::PeerUp { .. } => self.screen.note("connected"),
+            Event::PeerUp { .. } if self.cut => self.screen.note("connected again"),
             Event::PeerRestarted { .. } => {
                 return Err(because("the receiver was restarted and has forgotten what it got"));
             }
