@@ -33,14 +33,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use args::{Command, Role, USAGE};
-use outcome::Failure;
+use outcome::{Failure, complain};
 use stop::Stop;
 
 fn main() -> ExitCode {
     let command = match args::parse(std::env::args().skip(1)) {
         Ok(command) => command,
         Err(problem) => {
-            eprintln!("two_node: {problem}\n\n{USAGE}");
+            complain(format_args!("{problem}\n\n{USAGE}"));
             return ExitCode::from(2);
         }
     };
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("two_node: cannot start tokio: {error}");
+            complain(format_args!("cannot start tokio: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -64,11 +64,11 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(Failure::Interrupted) => {
-            eprintln!("two_node: interrupted");
+            complain(format_args!("interrupted"));
             ExitCode::from(130)
         }
         Err(Failure::Because(problem)) => {
-            eprintln!("two_node: {problem}");
+            complain(format_args!("{problem}"));
             ExitCode::FAILURE
         }
     }
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Help => {
-            println!("{USAGE}");
+            screen::say(USAGE);
             Ok(ExitCode::SUCCESS)
         }
         Command::Pair(load) => pair::run(&load, Stop::new(false)).await,

@@ -1,6 +1,7 @@
 //! How things end other than well.
 
 use std::fmt;
+use std::io::Write;
 
 /// Why the demo ends early.
 #[derive(Debug)]
@@ -21,4 +22,9 @@ impl<E: std::error::Error> From<E> for Failure {
 /// A failure in one's own words.
 pub(crate) fn because(problem: impl fmt::Display) -> Failure {
     Failure::Because(problem.to_string())
+}
+
+/// Says what is wrong, to whoever still reads standard error.
+pub(crate) fn complain(problem: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "two_node: {problem}");
 }

@@ -13,7 +13,7 @@ use crate::args::NodeOptions;
 use crate::gauge::{self, Gauge, Heard, Phase};
 use crate::lines::{Digests, TARGETS};
 use crate::node::{Node, load_identity};
-use crate::outcome::Failure;
+use crate::outcome::{Failure, complain};
 use crate::screen::{milliseconds, say, thousands};
 use crate::stop::Stop;
 use crate::summary::Report;
@@ -213,7 +213,7 @@ fn answer(node: &Node, lines: &Lines, gauge: &Gauge, question: &Question) -> Opt
     match node.transport.tell(&address, tell) {
         Ok(()) => Some(report),
         Err(error) => {
-            eprintln!("two_node: no answer to {address}: {error}");
+            complain(format_args!("no answer to {address}: {error}"));
             None
         }
     }
@@ -222,7 +222,7 @@ fn answer(node: &Node, lines: &Lines, gauge: &Gauge, question: &Question) -> Opt
 fn tell_people(question: &Question, report: &Report) {
     if !question.finish {
         if report.members > 0 {
-            say(format_args!("{} joined", question.asker));
+            say(format_args!("{} asks to begin", question.asker));
         }
         return;
     }

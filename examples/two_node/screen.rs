@@ -161,7 +161,7 @@ impl Screen {
 fn gossip(view: &View) -> (String, String) {
     let now = match view.gossip {
         None => "-".into(),
-        Some((_, age)) if age > Duration::from_secs(1) => format!("none {}", duration(age)),
+        Some((_, age)) if age > Duration::from_secs(1) => format!("none {} s", age.as_secs()),
         Some((delay, _)) => milliseconds(delay),
     };
     (now, view.p99.map_or("-".into(), milliseconds))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atomr_cluster::RemoteMessageSink;
-use cluster_quic::{Address, Peer, RemoteTellRef};
+use cluster_quic::{Address, Event, Events, Peer, RemoteTellRef};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -78,7 +78,12 @@ async fn converse(
         }
         Ok::<_, Failure>(peer.flush().await?)
     };
-    timeout(PATIENCE, join).await.map_err(|_| unreachable(&peer, "no cluster"))??;
+    tokio::select! {
+        joined = timeout(PATIENCE, join) => {
+            joined.map_err(|_| unreachable(&peer, "no cluster"))??;
+        }
+        Some(hopeless) = misconfiguration(&mut events, &mut screen) => return Err(hopeless),
+    }
     screen.note("gossip has spread: each node sees both of them Up");
     let before = peer.stats();
 
@@ -169,6 +174,18 @@ async fn ask(
     peer.tell_when_ready(tell).await.map_err(because)?;
     let answer = answers.recv().await.ok_or_else(|| because("the transport has ended"))?;
     Report::from_text(&answer)
+}
+
+/// Returns once dialling has failed in a way that trying again does not mend.
+async fn misconfiguration(events: &mut Events, screen: &mut Screen) -> Option<Failure> {
+    loop {
+        if let Event::DialFailed { peer, error, .. } = events.recv().await? {
+            if error.is_misconfiguration() {
+                return Some(because(format_args!("cannot connect to {peer}: {error}")));
+            }
+            screen.note(format_args!("not connected yet: {error}"));
+        }
+    }
 }
 
 fn unreachable(peer: &Peer, what: &str) -> Failure {
