@@ -64,11 +64,11 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(Failure::Interrupted) => {
-            complain(format_args!("interrupted"));
+            complain("interrupted");
             ExitCode::from(130)
         }
         Err(Failure::Because(problem)) => {
-            complain(format_args!("{problem}"));
+            complain(problem);
             ExitCode::FAILURE
         }
     }
