@@ -287,13 +287,14 @@ impl Association {
     ) {
         let previous = self.seen;
         if let Some((known, seen)) = previous {
-            if instance < known {
+            if instance.incarnation < known.incarnation {
                 let error = stale(instance, known);
                 out.push(Output::Close { link, reason: error.clone() });
                 out.push(Output::ReportRefused { link, error });
                 return;
             }
-            if instance == known && attempt <= seen {
+            // An earlier memory of us, or an earlier dial: its sender has given it up.
+            if (instance, attempt) <= (known, seen) {
                 return superseded(link, out);
             }
         }

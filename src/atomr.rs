@@ -155,23 +155,31 @@ pub async fn join_through(
     seed: &AtomrAddress,
     within: Duration,
 ) -> Result<(), SeedSilent> {
-    let own = Member::new(daemon.address().clone(), vec![]);
-    daemon.join(own.clone());
+    let own = daemon.address().clone();
+    daemon.join(Member::new(own.clone(), vec![]));
     daemon.join(Member::new(seed.clone(), vec![]));
-    let (name, from) = (seed.to_string(), daemon.address().to_string());
-    // Of the clocks its own alone: nothing else that they stand for is in this envelope.
-    let mut version = VectorClock::new();
-    version.tick(&from);
-    let mut state = MembershipState::new();
-    state.add_or_update(own);
+    let (name, from) = (seed.to_string(), own.to_string());
     let heard = || daemon.snapshot().version.versions.get(&name).copied();
+    // Not before it is Up: the last writer wins in atomr's merge, and `Joining` would win over it.
+    let up = |member: &Member| member.address == own && member.status == MemberStatus::Up;
     let introductions = async {
         let mut last = None;
         // Twice: the first may have been displaced, or lost with a connection that lost a tie; the
         // second goes over one that has carried the seed's answer.
         for _ in 0..2 {
-            let (from, version, state) = (from.clone(), version.clone(), state.clone());
-            GossipTransport::send(transport, seed, GossipPdu::Envelope { from, version, state });
+            let entry = loop {
+                if let Some(entry) = daemon.snapshot().state.members.into_iter().find(up) {
+                    break entry;
+                }
+                sleep(Duration::from_millis(1)).await;
+            };
+            let mut state = MembershipState::new();
+            state.add_or_update(entry);
+            // Of the clocks its own alone: nothing else that they stand for is in this envelope.
+            let mut version = VectorClock::new();
+            version.tick(&from);
+            let envelope = GossipPdu::Envelope { from: from.clone(), version, state };
+            GossipTransport::send(transport, seed, envelope);
             while heard() <= last {
                 sleep(Duration::from_millis(1)).await;
             }

@@ -37,6 +37,8 @@ pub(crate) struct Greeting {
     pub(crate) cluster: String,
     /// The sender's advertised address.
     pub(crate) address: Address,
+    /// Whom the sender means to speak to: a node that was dialled by another name says so at once.
+    pub(crate) to: Address,
     pub(crate) instance: Instance,
     /// Dials of the sender towards this peer: the number of this one in a `Hello`; in an
     /// `Accepted`, of the last one, which is abandoned with all before it.
@@ -148,6 +150,7 @@ mod tests {
             version: WIRE_VERSION,
             cluster: "c".into(),
             address: "akka.quic://s@h:1".parse().unwrap(),
+            to: "akka.quic://s@h:2".parse().unwrap(),
             instance,
             attempt: 3,
             lanes: 4,

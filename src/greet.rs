@@ -28,6 +28,7 @@ pub(crate) fn greeting(node: &Node, peer: &PeerCore, attempt: u64) -> Greeting {
         version: WIRE_VERSION,
         cluster: node.config.cluster.clone(),
         address: node.address.clone(),
+        to: peer.address.clone(),
         instance: peer.instance,
         attempt,
         lanes: node.config.tell_lanes,
@@ -76,7 +77,7 @@ pub(crate) async fn dial<B: Backend>(
             exchanged.map_err(|_| AssociationError::GreetingTimeout(limit))??;
         check(node, &greeting)?;
         if greeting.address != peer.address {
-            let text = format!("dialled {}, but {} answered there", peer.address, greeting.address);
+            let text = format!("{} answered in place of {}", greeting.address, peer.address);
             return Err(AssociationError::Claim(text));
         }
         link.link().may_claim(&greeting.address)?;
@@ -143,6 +144,10 @@ fn check(node: &Node, greeting: &Greeting) -> Result<(), AssociationError> {
         let theirs: String =
             greeting.cluster.chars().filter(|c| !c.is_control()).take(60).collect();
         return Err(AssociationError::Cluster(format!("`{theirs}`, and this node to `{ours}`")));
+    }
+    if greeting.to != node.address {
+        let text = format!("dialled as {}, but this is {}", greeting.to, node.address);
+        return Err(AssociationError::Claim(text));
     }
     if !(1..=MAX_TELL_LANES).contains(&greeting.lanes) {
         return Err(AssociationError::Protocol(format!("{} tell lanes", greeting.lanes)));

@@ -74,8 +74,15 @@ impl Scene {
     /// A connection that has greeted as `hello` says.
     async fn greet(&self, hello: &Hello) -> Connection {
         let connection = self.connect().await;
-        send(&connection, CONTROL, &control(hello)).await;
+        send(&connection, CONTROL, &control(&self.addressed(hello))).await;
         connection
+    }
+
+    /// The greeting with the victim's address, unless it has another.
+    fn addressed(&self, hello: &Hello) -> Hello {
+        let to =
+            if hello.to.is_empty() { self.victim.address().to_string() } else { hello.to.clone() };
+        Hello { to, ..hello.clone() }
     }
 
     /// A connection that was accepted.
@@ -118,6 +125,7 @@ struct Hello {
     version: u16,
     cluster: String,
     address: String,
+    to: String,
     incarnation: u64,
     session: u64,
     attempt: u64,
@@ -131,6 +139,7 @@ fn hello(port: u16) -> Hello {
         version: 1,
         cluster: "test".into(),
         address: format!("akka.quic://test@{HOST}:{port}"),
+        to: String::new(),
         incarnation: 5,
         session: 0,
         attempt: 1,
@@ -207,6 +216,8 @@ async fn greetings_that_are_refused() {
         (Hello { address: "akka.quic://test@127.0.0.2:1".into(), ..base.clone() }, CLAIM),
         (Hello { address: victim, ..base.clone() }, CLAIM),
         (Hello { address: "nonsense".into(), ..base.clone() }, PROTOCOL),
+        // Meant for another node than this one.
+        (Hello { to: "akka.quic://other@127.0.0.1:1".into(), ..base.clone() }, CLAIM),
         (Hello { lanes: 0, ..base.clone() }, PROTOCOL),
         (Hello { lanes: 200, ..base.clone() }, PROTOCOL),
     ];
@@ -325,7 +336,7 @@ async fn messages_that_break_the_protocol() {
     ];
     for (port, (what, bytes)) in (200..).zip(cases) {
         let connection = scene.connect().await;
-        let mut first = control(&Hello { attempt: 1, ..hello(port) });
+        let mut first = control(&scene.addressed(&hello(port)));
         first.extend_from_slice(&bytes);
         send(&connection, CONTROL, &first).await;
         assert_eq!(closed(&connection).await.0, PROTOCOL, "{what}");
