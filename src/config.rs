@@ -197,8 +197,9 @@ settings! {
     runtime: Runtime,
     /// Tell lanes to each peer, 1 to 16. Default 4.
     ///
-    /// More lanes isolate large tells better from small ones to other targets, and cost memory per
-    /// peer. `cargo bench --bench throughput -- lanes` shows that the rate hardly depends on it.
+    /// Large tells delay small ones to other targets if both share a lane, whose chance is one in as
+    /// many lanes; each lane costs memory per peer. From 2 up neither the rate nor the delay beside
+    /// large tells in another lane changes beyond noise (`cargo bench --bench throughput -- lanes`).
     tell_lanes: u8,
     /// Bytes that one tell lane to one peer holds, queued and in flight together. Default 32 MiB.
     /// `tell` refuses beyond.
