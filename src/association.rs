@@ -182,6 +182,7 @@ impl Association {
             Input::Release => {
                 if let State::Active { link, .. } = self.state {
                     self.state = State::Idle;
+                    self.failures = 0;
                     let reason = AssociationError::Idle;
                     out.push(Output::Deactivate { link, reason: reason.clone() });
                     out.push(Output::Close { link, reason });

@@ -210,7 +210,8 @@ pub struct SeedSilent {
 /// Opt-in, since it decides by this node's view alone: in a partition each side downs the other. Put
 /// `after` well above the idle timeout and the time of a restart.
 ///
-/// The task ends with the daemon, with the transport, or by aborting the handle.
+/// The task ends with the daemon, with the transport, or by aborting the handle. Call within a tokio
+/// runtime.
 pub fn down_lost_members(
     transport: &ClusterTransport,
     daemon: &Arc<ClusterDaemonHandle>,

@@ -5,11 +5,18 @@ use std::time::Duration;
 
 use crate::address::{Incarnation, check_system};
 use crate::error::ConfigError;
+use crate::frame::MAX_FRAME;
 use crate::lane::MAX_TELL_LANES;
 use crate::outbound::CHUNK;
 
 /// What gossip and control may always use of the connection's send window, in bytes.
 const GOSSIP_RESERVE: u64 = 2 * 1024 * 1024;
+
+/// Room for the largest frame, in whole grants: a tell that never fits would wait for ever.
+const MIN_NODE_BUDGET: u64 = (MAX_FRAME + CHUNK) as u64;
+
+/// What a peer with the most tell lanes can still admit within the send window that it grows to.
+const MAX_STREAM_WINDOW: u64 = 8 * 1024 * 1024;
 
 /// Where the transport's tasks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,9 +114,9 @@ impl Config {
             });
         }
         range("lane_budget", self.lane_budget as u64, 64 * 1024, 1 << 40)?;
-        range("node_budget", self.node_budget as u64, CHUNK as u64, 1 << 50)?;
+        range("node_budget", self.node_budget as u64, MIN_NODE_BUDGET, 1 << 50)?;
         range("gossip_budget", self.gossip_budget as u64, 1024, 1 << 30)?;
-        range("stream_window", self.stream_window, 16 * 1024, 1 << 30)?;
+        range("stream_window", self.stream_window, 16 * 1024, MAX_STREAM_WINDOW)?;
         range("send_window", self.send_window, 64 * 1024, 1 << 40)?;
         range("max_peers", self.max_peers as u64, 1, 1 << 24)?;
         range("max_udp_payload", self.max_udp_payload.into(), 1200, 6500)?;
@@ -204,18 +211,20 @@ settings! {
     /// Bytes that one tell lane to one peer holds, queued and in flight together. Default 32 MiB.
     /// `tell` refuses beyond.
     lane_budget: usize,
-    /// Bytes that all tell lanes of the node hold together, in grants of 64 KiB. Default 1 GiB.
+    /// Bytes that all tell lanes of the node hold together, in grants of 64 KiB. Default 1 GiB, at
+    /// least room for one frame of the largest size.
     node_budget: usize,
     /// Bytes of gossip that wait for one peer; the oldest is dropped beyond. Default 256 KiB.
     gossip_budget: usize,
     /// Bytes that one lane from one peer may have sent ahead of the sink: once in the connection's
     /// buffers, and once in the queue behind them. Default 1 MiB; a product of round-trip time and
-    /// bandwidth above it is not filled by one lane.
+    /// bandwidth above it is not filled by one lane. At most 8 MiB.
     stream_window: u64,
     /// Bytes that one connection holds sent and not acknowledged by the peer's transport. Default
     /// 32 MiB. Checked against `tell_lanes` and `stream_window`, so that tells cannot use it up.
     send_window: u64,
-    /// Peers that are known at a time. Default 4096.
+    /// Peers that are known at a time. Default 4096. One that was not needed for `retention`, and that
+    /// nobody has a [`Peer`](crate::Peer) of, is forgotten.
     max_peers: usize,
     /// How long a delivered tell's acknowledgement waits for others to go with it. Default 1 ms.
     ack_delay: Duration,

@@ -117,6 +117,11 @@ impl Inbound {
         self.unacknowledged.load(Ordering::Relaxed) >= self.ack_threshold()
     }
 
+    /// Whether something was delivered that is not acknowledged, or is being delivered.
+    pub(crate) fn owes_acknowledgement(&self) -> bool {
+        self.unacknowledged.load(Ordering::Relaxed) > 0 || !self.is_settled()
+    }
+
     /// Whether nothing received waits for the sink.
     pub(crate) fn is_settled(&self) -> bool {
         self.lock().lanes.values().all(|lane| {

@@ -73,6 +73,8 @@ pub(crate) struct Driver<B: Backend> {
     /// Whom the lanes' sent frames went to.
     instance: Option<Instance>,
     activity: Activity,
+    /// Since when nothing is under way, if nothing is.
+    idle_since: Instant,
 }
 
 struct Candidate<L: Link> {
@@ -115,16 +117,16 @@ impl<B: Backend> Driver<B> {
             accepted: 0,
             instance: None,
             activity: Activity { seen: 0, at: Instant::now() },
+            idle_since: Instant::now(),
         }
     }
 
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(self, phase: watch::Receiver<Phase>) {
         let span = tracing::debug_span!("peer", peer = %self.peer.address);
-        self.drive().instrument(span).await;
+        self.drive(phase).instrument(span).await;
     }
 
-    async fn drive(mut self) {
-        let mut phase = self.node.phase.subscribe();
+    async fn drive(mut self, mut phase: watch::Receiver<Phase>) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let peer = Arc::clone(&self.peer);
@@ -141,7 +143,12 @@ impl<B: Backend> Driver<B> {
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {
                     self.feed(Input::Timer { pending: self.peer.has_pending() });
                 }
-                _ = tick.tick() => self.tick(),
+                _ = tick.tick() => {
+                    self.tick();
+                    if self.forget() {
+                        return;
+                    }
+                }
             }
             self.note_status();
         };
@@ -237,18 +244,41 @@ impl<B: Backend> Driver<B> {
 
     fn tick(&mut self) {
         let now = Instant::now();
-        if !self.peer.inbound.is_settled() {
+        if self.peer.inbound.owes_acknowledgement() {
             // A slow sink's progress, short of a whole batch.
             self.peer.inbound.delivered.notify_one();
         }
         let mut losses = Vec::new();
         for (n, lane) in (0..).zip(self.peer.lanes.iter()) {
-            lane.mark(now.into_std());
+            lane.mark(now.into_std(), self.node.config.retention);
             let loss = lane.expire(now.into_std(), self.node.config.retention);
             losses.extend(loss.map(|loss| (n, loss)));
         }
         self.report_losses(losses);
         self.release_if_idle(now);
+        // What was pushed while a writer was on its way out woke nobody who is still there.
+        if self.peer.has_pending() {
+            self.attach_writers();
+            self.feed(Input::Wanted);
+        }
+    }
+
+    /// Ends a driver whose peer has not been needed for long and is nobody's concern any more.
+    fn forget(&mut self) -> bool {
+        // Held by this driver and by its loop.
+        const HELD: usize = 2;
+        let unneeded = self.association.is_idle()
+            && !self.peer.has_pending()
+            && self.peer.inbound.is_settled()
+            && self.idle_since.elapsed() >= self.node.config.retention;
+        if !unneeded || !self.hub.forget(&self.peer, &self.inbox, HELD) {
+            return false;
+        }
+        debug!("peer forgotten");
+        let acknowledged: u64 =
+            self.peer.lanes.iter().map(|lane| lane.stats().acknowledged_frames).sum();
+        self.node.forgotten.fetch_add(acknowledged, std::sync::atomic::Ordering::Relaxed);
+        true
     }
 
     fn release_if_idle(&mut self, now: Instant) {
@@ -321,20 +351,24 @@ impl<B: Backend> Driver<B> {
         peer.inbound.adopt(instance);
         self.adopt(instance);
         let (greeting, handle) = (greeted.greeting.clone(), greeted.link.clone());
+        if let Err(reason) = handle.admit(greeting.lanes, greeting.stream_window) {
+            handle.close(&reason);
+            return Err(Input::Lost { link, reason });
+        }
         let accepted = matches!(link, LinkId::Accepted(_)).then(|| {
             Control::Accepted(greet::greeting(&self.node, &peer, self.association.attempt()))
         });
-        let ready = handle.admit(greeting.lanes, greeting.stream_window);
         let mut session =
             Session::start(&self.node, &peer, link, epoch, greeted, accepted, self.inbox.clone());
-        let result = ready.and_then(|()| {
+        let mut attach = || {
             for (n, lane) in (0..).zip(peer.lanes.iter()).filter(|(_, lane)| lane.needs_writer()) {
                 let resume = greet::resume_for(&greeting, peer.instance, Lane::Tell(n));
                 let attached = lane.attach(resume).map_err(AssociationError::Protocol)?;
                 session.write_tells(n, attached);
             }
             Ok(())
-        });
+        };
+        let result = attach();
         self.session = Some(session);
         if let Err(reason) = result {
             handle.close(&reason);
@@ -383,7 +417,8 @@ impl<B: Backend> Driver<B> {
     }
 
     fn deactivate(&mut self, link: LinkId, reason: AssociationError) {
-        self.peer.lanes.iter().for_each(crate::outbound::TellLane::detach);
+        let now = Instant::now().into_std();
+        self.peer.lanes.iter().for_each(|lane| lane.detach(now));
         self.peer.gossip.detach();
         self.peer.inbound.fence();
         let Some(session) = self.session.take() else { return };
@@ -439,12 +474,15 @@ impl<B: Backend> Driver<B> {
         }
     }
 
-    fn note_status(&self) {
+    fn note_status(&mut self) {
         let state = match (self.association.active(), self.association.is_idle()) {
             (Some(_), _) => PeerState::Connected,
             (None, true) => PeerState::Idle,
             (None, false) => PeerState::Connecting,
         };
+        if state != PeerState::Idle {
+            self.idle_since = Instant::now();
+        }
         let mut status = self.peer.status();
         status.state = Some(state);
         match state {
@@ -457,14 +495,18 @@ impl<B: Backend> Driver<B> {
 
     /// The end: what is received goes to the sink and is acknowledged, then goodbye.
     async fn close(mut self, deadline: Instant) {
+        self.attach_writers();
         self.peer.close();
         self.peer.inbound.fence();
         let _ = tokio::time::timeout_at(deadline, self.peer.inbound.settled()).await;
         if let Some(session) = self.session.take() {
             self.last = None;
+            self.peer.status().link = None;
             let limit = deadline.saturating_duration_since(Instant::now()).max(LAST_WORDS);
             let (why, close) = (GoodbyeReason::ShutDown, AssociationError::ShuttingDown);
             session.say_goodbye(why, close, limit).await;
+            let (peer, reason) = (self.peer.address.clone(), AssociationError::ShuttingDown);
+            self.node.emit(Event::PeerDown { peer, reason });
         }
         self.feed(Input::Shutdown);
         self.peer.gossip.abandon();

@@ -12,7 +12,8 @@ use crate::lane::Lane;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// An association is established: lanes flow in both directions.
+    /// An association is established: lanes flow in both directions. Comes again, without a
+    /// [`PeerDown`](Event::PeerDown) between, when the peer replaces the connection.
     PeerUp {
         /// The peer.
         peer: Address,

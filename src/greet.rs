@@ -131,8 +131,6 @@ pub(crate) async fn receive<I: Incoming>(
         Ok((greeting, reader)) => Ok(Greeted { link, greeting, reader, writer: None }),
         Err(error) => {
             link.close(&error);
-            // Our last handle: dropped here it could overtake the reason on its way out.
-            let _ = timeout(limit, link.closed()).await;
             Err(error)
         }
     }

@@ -34,6 +34,23 @@ impl<B: Backend> Hub<B> {
         node.runtime.spawn(accept(hub));
     }
 
+    /// Ends the knowledge of a peer that nobody has a handle of; `false` if somebody has.
+    /// `held`: how many the caller holds.
+    pub(crate) fn forget(
+        &self,
+        peer: &Arc<PeerCore>,
+        inbox: &mpsc::Sender<DriverInput<B::Link>>,
+        held: usize,
+    ) -> bool {
+        // The map's own counts too. Under its lock, so that nobody gets another meanwhile.
+        let nobody = |_: &Address, known: &Arc<PeerCore>| Arc::strong_count(known) == held + 1;
+        if self.node.peers.remove_if(&peer.address, nobody).is_none() {
+            return false;
+        }
+        self.inboxes.remove_if(&peer.address, |_, known| known.same_channel(inbox));
+        true
+    }
+
     /// Hands a link over to its peer's driver.
     async fn incoming(&self, incoming: B::Incoming) {
         let remote = incoming.remote();
@@ -62,7 +79,6 @@ impl<B: Backend> Hub<B> {
             Ok(None) | Err(_) => (greeted.link, AssociationError::ShuttingDown),
         };
         link.close(&error);
-        link.closed().await;
     }
 }
 
@@ -71,20 +87,25 @@ fn spawn_driver<B: Backend>(hub: &Weak<Hub<B>>, peer: Arc<PeerCore>) {
     let (inbox, inputs) = mpsc::channel(DRIVER_INBOX);
     hub.inboxes.insert(peer.address.clone(), inbox.clone());
     let runtime = hub.node.runtime.clone();
-    runtime.spawn(Driver::new(hub, peer, inbox, inputs).run());
+    // Subscribed here: the end waits for all drivers, and this one counts from now on.
+    let phase = hub.node.phase.subscribe();
+    runtime.spawn(Driver::new(hub, peer, inbox, inputs).run(phase));
 }
 
 async fn accept<B: Backend>(hub: Arc<Hub<B>>) {
     let mut phase = hub.node.phase.subscribe();
     let greeting = Arc::new(Semaphore::new(MAX_GREETING));
     loop {
-        let incoming = tokio::select! {
-            incoming = hub.backend.accept() => incoming,
+        // At the limit nobody new is taken in; the backend sheds what comes beyond its own.
+        let next = async {
+            let permit = Arc::clone(&greeting).acquire_owned().await.ok()?;
+            Some((permit, hub.backend.accept().await?))
+        };
+        let next = tokio::select! {
+            next = next => next,
             _ = phase.wait_for(|phase| matches!(phase, Phase::Closing { .. })) => None,
         };
-        let Some(incoming) = incoming else { break };
-        // At the limit nobody new is taken in; the backend sheds what comes beyond its own.
-        let Ok(permit) = Arc::clone(&greeting).acquire_owned().await else { break };
+        let Some((permit, incoming)) = next else { break };
         let hub = Arc::clone(&hub);
         tokio::spawn(async move {
             hub.incoming(incoming).await;
@@ -95,5 +116,5 @@ async fn accept<B: Backend>(hub: Arc<Hub<B>>) {
     drop(phase);
     hub.node.phase.closed().await;
     hub.backend.close().await;
-    let _ = hub.node.ended.set(());
+    hub.node.end();
 }

@@ -115,7 +115,7 @@ pub use stats::{
 pub use tls::{
     CertificateFailure, CertificateProblem, Identity, IdentityError, NameMismatch, Side,
 };
-pub use transport::{ClusterTransport, Events};
+pub use transport::{ClusterTransport, Events, WeakTransport};
 
 /// The README's examples compile.
 #[cfg(doctest)]

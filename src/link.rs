@@ -125,7 +125,8 @@ pub(crate) fn from_wire(code: u64, text: &str) -> AssociationError {
         7 => E::Cluster(format!("the peer says: {text}")),
         8 => E::Claim(format!("the peer says: {text}")),
         10 => E::Refused(text),
-        9 | 11 => E::Refused(format!("the peer says: {text}")),
+        9 => E::Claim(format!("the peer says: {text}")),
+        11 => E::Refused(format!("the peer says: {text}")),
         code => E::Refused(format!("code {code} {text}")),
     }
 }

@@ -1,7 +1,7 @@
 //! What all of a node's tasks share, whatever its backend.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use dashmap::DashMap;
@@ -47,11 +47,14 @@ pub(crate) struct Node {
     /// Set when all tasks have ended and the socket is free.
     pub(crate) ended: SetOnce<()>,
     pub(crate) runtime: Handle,
-    events: broadcast::Sender<Event>,
+    /// `None` once the node has ended, which ends its subscribers.
+    events: RwLock<Option<broadcast::Sender<Event>>>,
+    /// Tells acknowledged by peers that were forgotten since.
+    pub(crate) forgotten: AtomicU64,
     sessions: AtomicU64,
     /// Starts a peer's driver; set by the hub, which knows the backend's type.
     start_driver: OnceLock<Box<dyn Fn(Arc<PeerCore>) + Send + Sync>>,
-    last_refusal_logged: AtomicU64,
+    refusals: Mutex<Refusals>,
     started: Instant,
 }
 
@@ -65,10 +68,11 @@ impl Node {
             phase: watch::Sender::new(Phase::Running),
             ended: SetOnce::new(),
             runtime,
-            events: broadcast::Sender::new(EVENT_BUFFER),
+            events: RwLock::new(Some(broadcast::Sender::new(EVENT_BUFFER))),
+            forgotten: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             start_driver: OnceLock::new(),
-            last_refusal_logged: AtomicU64::new(0),
+            refusals: Mutex::default(),
             started: Instant::now(),
             address,
             config,
@@ -112,24 +116,63 @@ impl Node {
     }
 
     pub(crate) fn emit(&self, event: Event) {
-        // No subscriber is no fault.
-        let _ = self.events.send(event);
+        if let Some(events) = &*self.events.read().unwrap_or_else(PoisonError::into_inner) {
+            // No subscriber is no fault.
+            let _ = events.send(event);
+        }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        let events = self.events.read().unwrap_or_else(PoisonError::into_inner);
+        match &*events {
+            Some(events) => events.subscribe(),
+            // Its sender goes at once: a subscription that has ended.
+            None => broadcast::channel(1).1,
+        }
     }
 
-    /// Reports a refused connection; strangers cannot make more than one log line a second.
-    pub(crate) fn refused(&self, remote: String, error: AssociationError) {
-        let now = self.started.elapsed().as_secs() + 1;
-        if self.last_refusal_logged.swap(now, Ordering::Relaxed) == now {
-            tracing::debug!(remote, %error, "connection refused");
-        } else {
-            tracing::warn!(remote, %error, "connection refused");
-        }
-        self.emit(Event::IncomingRefused { remote, error });
+    /// All tasks have ended, and the socket is free.
+    pub(crate) fn end(&self) {
+        *self.events.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let _ = self.ended.set(());
     }
+
+    /// Reports a refused connection. Strangers make one log line and [`REFUSALS_REPORTED`] events a
+    /// second at most: more would push what matters out of logs and event buffers.
+    pub(crate) fn refused(&self, remote: String, error: AssociationError) {
+        let second = self.started.elapsed().as_secs();
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.total += 1;
+        if refusals.second != Some(second) {
+            (refusals.second, refusals.reported) = (Some(second), 0);
+        }
+        refusals.reported += 1;
+        let reported = refusals.reported;
+        drop(refusals);
+        if reported == 1 {
+            tracing::warn!(remote, %error, "connection refused");
+        } else {
+            tracing::debug!(remote, %error, "connection refused");
+        }
+        if reported <= REFUSALS_REPORTED {
+            self.emit(Event::IncomingRefused { remote, error });
+        }
+    }
+
+    /// Connections refused so far.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).total
+    }
+}
+
+/// Events about refused connections, a second.
+const REFUSALS_REPORTED: u32 = 64;
+
+#[derive(Default)]
+struct Refusals {
+    total: u64,
+    second: Option<u64>,
+    reported: u32,
 }
 
 fn incarnation_now() -> Incarnation {

@@ -32,6 +32,12 @@ pub(crate) use lane::TellLane;
 /// buffer has few segments, small enough that a lane's first bytes leave early.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
+/// A segment below it is small.
+const SMALL: usize = 4 * 1024;
+
+/// Chunks in flight beyond which small ones are held back a little.
+const CROWD: usize = 64;
+
 /// The bytes that all lanes of a node may hold together. Lanes take from it in grants of [`CHUNK`].
 #[derive(Debug)]
 pub(crate) struct NodeBudget {
@@ -99,7 +105,11 @@ pub(crate) struct Attached {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Taken {
-    Chunk(Bytes),
+    Chunk {
+        bytes: Bytes,
+        /// It is small, and so are many before it that are not acknowledged yet.
+        crowded: bool,
+    },
     /// Wait on [`TellLane::ready`].
     Nothing,
     /// Another writer has taken over, or none: stop.

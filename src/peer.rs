@@ -16,7 +16,7 @@ use crate::frame::{MAX_FRAME, Tell};
 use crate::lane::Lane;
 use crate::node::Node;
 use crate::outbound::{GossipQueue, NodeBudget, Refused, TellLane, Wake};
-use crate::stats::{LinkStats, PeerState, PeerStats};
+use crate::stats::{LaneStats, LinkStats, PeerState, PeerStats};
 
 /// Faults that wait for the driver; more of them at once say nothing new.
 const MAX_FAULTS: usize = 16;
@@ -245,6 +245,13 @@ impl Peer {
     pub fn disconnect(&self) {
         self.0.status().disconnect = true;
         self.0.wake.notify_one();
+    }
+
+    pub(crate) fn tells(&self) -> LaneStats {
+        self.0.lanes.iter().map(TellLane::stats).fold(LaneStats::default(), |mut sum, lane| {
+            sum.add(&lane);
+            sum
+        })
     }
 
     /// The peer's figures at this moment.

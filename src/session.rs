@@ -18,12 +18,15 @@ use crate::driver::DriverInput;
 use crate::error::AssociationError;
 use crate::frame::next_frame;
 use crate::greet::{self, Greeted};
-use crate::lane::Lane;
+use crate::lane::{Lane, MAX_STREAMS};
 use crate::link::{LaneWriter, Link};
 use crate::node::Node;
 use crate::outbound::{Attached, Taken};
 use crate::peer::PeerCore;
 use crate::stream::{ControlReader, Intake};
+
+/// How long a writer whose lane is full of small segments waits for more to go with the next.
+const COALESCE: Duration = Duration::from_millis(1);
 
 /// An active link's tasks; dropped, they end.
 pub(crate) struct Session<L: Link> {
@@ -109,14 +112,15 @@ impl<L: Link> Session<L> {
         close: AssociationError,
         limit: Duration,
     ) {
-        // The readers go first: nothing is taken that could not be acknowledged.
-        self.tasks.shutdown().await;
+        // The readers stay, though fenced: a stream that nobody reads any more would look to the peer
+        // like a breach, before it has our last acknowledgements.
         let begin = Instant::now();
         // The last gossip most often says that this node leaves. Its lane ends when it is through.
-        if let Some(gossip) = &mut self.gossip
-            && reason == GoodbyeReason::ShutDown
-        {
-            let _ = timeout(limit, gossip).await;
+        if let Some(gossip) = &mut self.gossip {
+            match reason {
+                GoodbyeReason::ShutDown => drop(timeout(limit, gossip).await),
+                GoodbyeReason::Idle => gossip.abort(),
+            }
         }
         let limit = limit.saturating_sub(begin.elapsed());
         let (ours, _) = oneshot::channel();
@@ -177,9 +181,20 @@ async fn write_tells<L: Link>(
     let lane = &shared.peer.lanes[usize::from(n)];
     loop {
         match lane.take(attached.epoch) {
-            Taken::Chunk(chunk) => writer.write(chunk).await?,
+            Taken::Chunk { bytes, crowded } => {
+                writer.write(bytes).await?;
+                if crowded {
+                    // Many small segments are slow in quinn, under a lock that gossip needs too.
+                    sleep(COALESCE).await;
+                }
+            }
             Taken::Nothing => lane.ready.notified().await,
-            Taken::Detached | Taken::Closed => return Ok(()),
+            Taken::Closed => return Ok(()),
+            Taken::Detached => {
+                // The wake-up may have been meant for the writer that took over.
+                lane.ready.notify_one();
+                return Ok(());
+            }
         }
     }
 }
@@ -191,9 +206,12 @@ async fn write_gossip<L: Link>(shared: &Shared<L>, epoch: u64) -> Result<(), Ass
     let gossip = &shared.peer.gossip;
     loop {
         match gossip.take(epoch) {
-            Taken::Chunk(chunk) => writer.write(chunk).await?,
+            Taken::Chunk { bytes, .. } => writer.write(bytes).await?,
             Taken::Nothing => gossip.ready.notified().await,
-            Taken::Detached => return Ok(()),
+            Taken::Detached => {
+                gossip.ready.notify_one();
+                return Ok(());
+            }
             Taken::Closed => return writer.finish().await,
         }
     }
@@ -220,7 +238,11 @@ async fn write_control<L: Link>(
     loop {
         let leaving = tokio::select! {
             biased;
-            reason = &mut goodbye => Some(reason.unwrap_or(GoodbyeReason::ShutDown)),
+            reason = &mut goodbye => match reason {
+                Ok(reason) => Some(reason),
+                // The session is over, and nothing was to be said.
+                Err(_) => return Ok(()),
+            },
             () = inbound.delivered.notified() => None,
         };
         if leaving.is_none() && !inbound.ack_is_urgent() {
@@ -283,14 +305,15 @@ fn unknown(lane: Lane) -> AssociationError {
 async fn accept_lanes<L: Link>(shared: Arc<Shared<L>>) -> Result<(), AssociationError> {
     let open = Arc::new(Mutex::new(HashSet::new()));
     let mut readers = JoinSet::new();
-    loop {
+    // A lane is opened once; streams that are opened and reset over and over give their credit back.
+    for _ in 0..MAX_STREAMS {
         let reader = shared.link.accept_lane().await?;
-        while readers.try_join_next().is_some() {}
         let open = Arc::clone(&open);
         readers.spawn(work(&shared, |shared| async move {
             read_lane(&shared, Intake::new(reader), &open).await
         }));
     }
+    Err(AssociationError::Protocol("more streams than there are lanes".into()))
 }
 
 async fn read_lane<L: Link>(
@@ -340,7 +363,9 @@ async fn read_tells<L: Link>(
     // Before the user has set a sink, tells wait at their sender.
     shared.node.handlers.wait().await;
     let inbound = &shared.peer.inbound;
-    let Some(lane) = inbound.lane(shared.inbound_epoch, id) else { return Ok(()) };
+    let Some(lane) = inbound.lane(shared.inbound_epoch, id) else {
+        return Err(shared.link.closed().await);
+    };
     let mut next = first;
     loop {
         lane.room(inbound, shared.inbound_epoch).await;
@@ -350,7 +375,7 @@ async fn read_tells<L: Link>(
         next += frames;
         match pushed.map_err(|e| AssociationError::Protocol(e.to_string()))? {
             Pushed::Queued => {}
-            Pushed::Fenced => return Ok(()),
+            Pushed::Fenced => return Err(shared.link.closed().await),
             Pushed::StartDelivery => {
                 let (node, peer) = (Arc::clone(&shared.node), Arc::clone(&shared.peer));
                 let lane = Arc::clone(&lane);

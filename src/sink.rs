@@ -1,6 +1,7 @@
 //! Where received messages go: the user's sink for tells, and an inbox for gossip.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
@@ -13,7 +14,13 @@ use crate::frame::{self, RemoteTell, RemoteTellRef};
 /// Takes the tells that arrive.
 ///
 /// Called on blocking threads, one at a time per peer and lane, in the order of sending per target
-/// path; lanes call concurrently. A tell is acknowledged to its sender when the call returns, so
+/// path; lanes call concurrently. They are tokio's, of which a runtime has 512 unless it is built with
+/// more (4096 in a runtime of the transport's own): as many calls can block at a time.
+///
+/// A sink that sends holds a [`Peer`](crate::Peer) or a [`WeakTransport`](crate::WeakTransport): the
+/// node holds the sink, and with a `ClusterTransport` in it would never end by being dropped.
+///
+/// A tell is acknowledged to its sender when the call returns, so
 /// whoever must not lose a tell handles it before. A call that blocks delays its lane, and after the
 /// lane's buffers are full its sender: nothing else. A panic is caught and reported
 /// ([`Event::SinkPanicked`](crate::Event::SinkPanicked)), and counts as a return.
@@ -133,7 +140,9 @@ pub(crate) type Handover<'a> =
 impl<G: DeserializeOwned + Send + 'static> GossipReceiver for GossipInbox<G> {
     fn receive<'a>(&'a self, from: &'a Address, frame: &'a [u8]) -> Handover<'a> {
         Box::pin(async move {
-            let message = frame::decode_gossip(frame)?;
+            // The user's code, on a worker: its panic must not take the lane with it.
+            let message = catch_unwind(AssertUnwindSafe(|| frame::decode_gossip(frame)))
+                .unwrap_or_else(|_| Err(FrameError::Decode("its decoding panicked".into())))?;
             // A receiver that is gone wants no more gossip: no fault of the peer's.
             match &self.0 {
                 Inbox::Bounded(sender) => {

@@ -107,7 +107,8 @@ pub struct LaneStats {
     pub in_flight_frames: u64,
     /// Their bytes.
     pub in_flight_bytes: u64,
-    /// Calls that were refused since the lane was full; not part of `accepted`.
+    /// Tries that were refused since the lane was full, those of waiting callers included; not part of
+    /// `accepted`.
     pub refused_full: u64,
     /// Frames sent again after a reconnect.
     pub resent_frames: u64,
@@ -127,6 +128,12 @@ impl LaneStats {
         })
     }
 
+    /// Frames and bytes that are neither acknowledged nor lost.
+    pub(crate) fn pending(&self) -> Lost {
+        let bytes = self.queued_bytes + self.in_flight_bytes;
+        Lost { frames: self.pending_frames(), bytes }
+    }
+
     /// Tells that are neither acknowledged nor lost.
     pub fn pending_frames(&self) -> u64 {
         self.queued_frames + self.in_flight_frames
@@ -140,7 +147,7 @@ impl LaneStats {
             && self.accepted_bytes == self.acknowledged_bytes + lost.bytes + pending_bytes
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.accepted_frames += other.accepted_frames;
         self.accepted_bytes += other.accepted_bytes;
         self.acknowledged_frames += other.acknowledged_frames;
@@ -219,8 +226,8 @@ impl ReceivedStats {
 pub struct ShutdownReport {
     /// Tells that were accepted and are acknowledged, over the node's life.
     pub acknowledged: u64,
-    /// Tells that were pending and are given up; each peer's are reported by
-    /// [`Event::TellsLost`](crate::Event::TellsLost) too.
+    /// Tells that were accepted and, during the shutdown, given up for whatever reason; each peer's
+    /// are reported by [`Event::TellsLost`](crate::Event::TellsLost) too.
     pub lost: Vec<(Address, Lost)>,
     /// How long it took.
     pub took: Duration,

@@ -1,7 +1,8 @@
 //! [`ClusterTransport`]: a node as its user holds it, whatever carries it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -15,13 +16,13 @@ use crate::backend::in_process::{InProcessBackend, InProcessNetwork};
 use crate::backend::quic::QuicBackend;
 use crate::config::{Config, Runtime};
 use crate::error::{AlreadyStarted, BindError, ConfigError, FlushError, PeerError, SendError};
-use crate::event::{Event, LostReason};
+use crate::event::Event;
 use crate::frame::Tell;
 use crate::hub::Hub;
 use crate::node::{Handlers, Node, Phase};
 use crate::peer::Peer;
 use crate::sink::{GossipInbox, TellSink};
-use crate::stats::{PeerStats, ShutdownReport};
+use crate::stats::{Lost, PeerStats, ShutdownReport};
 use crate::tls::Identity;
 
 /// How long closed connections' last packets may take to leave, after a shutdown's deadline.
@@ -37,7 +38,7 @@ pub struct ClusterTransport(Arc<Inner>);
 
 struct Inner {
     node: Arc<Node>,
-    own_runtime: Mutex<Option<tokio::runtime::Runtime>>,
+    own_runtime: OwnRuntime,
 }
 
 impl fmt::Debug for ClusterTransport {
@@ -89,12 +90,12 @@ impl ClusterTransport {
         config: Config,
         backend: B,
         runtime: Handle,
-        own: Option<tokio::runtime::Runtime>,
+        own: OwnRuntime,
     ) -> Self {
         let node = Arc::new(Node::new(address, config, runtime));
         Hub::start(&node, backend);
         tracing::info!(address = %node.address, incarnation = %node.incarnation, "node up");
-        Self(Arc::new(Inner { node, own_runtime: Mutex::new(own) }))
+        Self(Arc::new(Inner { node, own_runtime: own }))
     }
 
     /// The address that the other nodes dial.
@@ -192,6 +193,11 @@ impl ClusterTransport {
         Some(Peer(peer).stats())
     }
 
+    /// Connections of others refused so far; [`Event::IncomingRefused`] tells of up to 64 a second.
+    pub fn refused_connections(&self) -> u64 {
+        self.0.node.refusals()
+    }
+
     /// Bytes that all tell lanes hold together, in grants of 64 KiB; at most `node_budget`.
     pub fn held_bytes(&self) -> usize {
         self.0.node.budget.used()
@@ -201,7 +207,7 @@ impl ClusterTransport {
     /// and acknowledged; what was received goes to the sink and is acknowledged; peers are told
     /// goodbye; the socket is closed. What is still pending at the deadline is reported lost.
     ///
-    /// A second call waits for the first one's end. Not cancel-safe: a dropped call may leave the
+    /// A further call ends the wait at its own deadline, if that is earlier. Not cancel-safe: a dropped call may leave the
     /// node draining; call again, or drop the transport.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let node = &self.0.node;
@@ -214,13 +220,14 @@ impl ClusterTransport {
             }
             running
         });
-        let peers: Vec<_> = node.peers.iter().map(|peer| Arc::clone(&peer)).collect();
+        let peers: Vec<_> = node.peers.iter().map(|peer| Peer(Arc::clone(&peer))).collect();
+        let lost_before: Vec<_> = peers.iter().map(|peer| peer.tells().lost_in_all()).collect();
         for peer in &peers {
-            peer.close();
+            peer.0.close();
         }
         let settled = async {
             for peer in &peers {
-                let _ = Peer(Arc::clone(peer)).flush().await;
+                let _ = peer.flush().await;
             }
         };
         let _ = timeout_at(deadline, settled).await;
@@ -235,45 +242,75 @@ impl ClusterTransport {
         if timeout(left, node.ended.wait()).await.is_err() {
             tracing::warn!("tasks of the transport still run after the shutdown's deadline");
         }
-        let report = self.report(begin.elapsed());
+        let report = self.report(peers.iter().zip(lost_before), begin.elapsed());
         let lost: u64 = report.lost.iter().map(|(_, lost)| lost.frames).sum();
         tracing::info!(address = %node.address, lost, took = ?report.took, "node shut down");
         report
     }
 
-    /// A handle that does not keep the node alive.
-    #[cfg(feature = "atomr")]
-    pub(crate) fn downgrade(&self) -> WeakTransport {
+    /// A handle that does not keep the node alive: for a sink that sends, which the node holds.
+    pub fn downgrade(&self) -> WeakTransport {
         WeakTransport(Arc::downgrade(&self.0))
     }
 
-    fn report(&self, took: Duration) -> ShutdownReport {
-        let mut report = ShutdownReport { took, ..ShutdownReport::default() };
-        for peer in self.peers() {
+    fn report<'a>(
+        &self,
+        peers: impl Iterator<Item = (&'a Peer, Lost)>,
+        took: Duration,
+    ) -> ShutdownReport {
+        let acknowledged = self.0.node.forgotten.load(Ordering::Relaxed);
+        let mut report = ShutdownReport { acknowledged, took, ..ShutdownReport::default() };
+        for (peer, before) in peers {
             let tells = peer.tells();
             report.acknowledged += tells.acknowledged_frames;
-            let lost = tells.lost(LostReason::ShutDown);
+            // Pending is nothing any more, unless a task did not end in time: not delivered either.
+            let (lost, pending) = (tells.lost_in_all(), tells.pending());
+            let lost = Lost {
+                frames: lost.frames - before.frames + pending.frames,
+                bytes: lost.bytes - before.bytes + pending.bytes,
+            };
             if lost.frames > 0 {
-                report.lost.push((peer.address, lost));
+                report.lost.push((peer.address().clone(), lost));
             }
         }
         report
     }
 }
 
-/// See [`ClusterTransport::downgrade`].
-#[cfg(feature = "atomr")]
-pub(crate) struct WeakTransport(std::sync::Weak<Inner>);
+/// A [`ClusterTransport`] that does not keep its node alive; made by
+/// [`downgrade`](ClusterTransport::downgrade).
+#[derive(Clone)]
+pub struct WeakTransport(std::sync::Weak<Inner>);
 
-#[cfg(feature = "atomr")]
+impl fmt::Debug for WeakTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakTransport")
+    }
+}
+
 impl WeakTransport {
-    pub(crate) fn upgrade(&self) -> Option<ClusterTransport> {
+    /// The transport, unless its last handle is gone.
+    pub fn upgrade(&self) -> Option<ClusterTransport> {
         self.0.upgrade().map(ClusterTransport)
     }
 }
 
 /// The port in in-process addresses, unless `advertise_port` says otherwise: it means nothing there.
 const IN_PROCESS_PORT: u16 = 1;
+
+/// Threads for sinks in a runtime of the transport's own.
+const MAX_SINK_THREADS: usize = 4096;
+
+/// The transport's own runtime, if it has one. tokio's must not be dropped within another.
+struct OwnRuntime(Option<tokio::runtime::Runtime>);
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
 
 fn no_peer<T>(source: PeerError, message: T) -> SendError<T> {
     match source {
@@ -282,17 +319,21 @@ fn no_peer<T>(source: PeerError, message: T) -> SendError<T> {
     }
 }
 
-fn runtime(config: &Config) -> Result<(Handle, Option<tokio::runtime::Runtime>), BindError> {
+fn runtime(config: &Config) -> Result<(Handle, OwnRuntime), BindError> {
     match config.runtime {
-        Runtime::Current => Ok((Handle::try_current().map_err(|_| BindError::NoRuntime)?, None)),
+        Runtime::Current => {
+            Ok((Handle::try_current().map_err(|_| BindError::NoRuntime)?, OwnRuntime(None)))
+        }
         Runtime::Dedicated { threads } => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(threads)
                 .thread_name("cluster-quic")
+                // Sinks run on them, and a blocked one keeps its own.
+                .max_blocking_threads(MAX_SINK_THREADS)
                 .enable_all()
                 .build()
                 .map_err(BindError::Runtime)?;
-            Ok((runtime.handle().clone(), Some(runtime)))
+            Ok((runtime.handle().clone(), OwnRuntime(Some(runtime))))
         }
     }
 }
@@ -307,8 +348,7 @@ impl Drop for Inner {
             }
             open
         });
-        let own = self.own_runtime.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(runtime) = own {
+        if let Some(runtime) = self.own_runtime.0.take() {
             let node = Arc::clone(&self.node);
             // A runtime must not be dropped within another, and its tasks have goodbyes to say.
             std::thread::spawn(move || {

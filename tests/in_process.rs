@@ -112,7 +112,7 @@ async fn an_older_incarnation_is_refused() {
     old.tell(a.address(), tell(0)).unwrap();
     loop {
         match events.recv().await.unwrap() {
-            Event::DialFailed { error: AssociationError::Refused(text), .. } => {
+            Event::DialFailed { error: AssociationError::Claim(text), .. } => {
                 assert!(text.contains("older"), "{text}");
                 break;
             }

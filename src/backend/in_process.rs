@@ -139,6 +139,13 @@ impl InProcessBackend {
         Ok(Self { network: network.clone(), address: address.clone(), id, incoming })
     }
 
+    fn unregister(&self) {
+        let mut network = self.network.lock();
+        if network.nodes.get(&self.address).is_some_and(|node| node.id == self.id) {
+            network.nodes.remove(&self.address);
+        }
+    }
+
     /// A link to `peer`, if it can be reached, and what the peer accepts it by.
     fn connect(
         &self,
@@ -168,10 +175,7 @@ impl InProcessBackend {
 
 impl Drop for InProcessBackend {
     fn drop(&mut self) {
-        let mut network = self.network.lock();
-        if network.nodes.get(&self.address).is_some_and(|node| node.id == self.id) {
-            network.nodes.remove(&self.address);
-        }
+        self.unregister();
     }
 }
 
@@ -198,7 +202,9 @@ impl Backend for InProcessBackend {
         self.incoming.lock().await.recv().await
     }
 
-    async fn close(&self) {}
+    async fn close(&self) {
+        self.unregister();
+    }
 }
 
 pub(crate) struct Connecting(InProcessLink);

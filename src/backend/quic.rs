@@ -4,7 +4,7 @@
 mod link;
 mod settings;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use quinn::{
     AsyncUdpSocket, ClientConfig, Endpoint, Runtime as _, ServerConfig, TokioRuntime, VarInt,
 };
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -168,18 +169,25 @@ impl Backend for QuicBackend {
     }
 }
 
+/// Resolves a host name on a thread of its own: tokio's blocking threads may all be held by sinks.
+async fn look_up(peer: &Address) -> std::io::Result<Vec<SocketAddr>> {
+    let (host, port) = (peer.host().to_owned(), peer.port());
+    let (found, result) = oneshot::channel();
+    std::thread::Builder::new().name("cluster-quic-dns".into()).spawn(move || {
+        let _ = found.send((host, port).to_socket_addrs().map(Iterator::collect));
+    })?;
+    result.await.unwrap_or_else(|_| Err(std::io::Error::other("the resolver's thread ended")))
+}
+
 /// The peer's socket addresses that our socket can reach.
 async fn resolve(
     peer: &Address,
     local: Option<SocketAddr>,
 ) -> Result<Vec<SocketAddr>, AssociationError> {
     let failed = |reason: String| AssociationError::Resolve { host: peer.host().into(), reason };
-    let target = (peer.host(), peer.port());
     let found: Vec<_> = match peer.host().parse() {
         Ok(ip) => vec![SocketAddr::new(ip, peer.port())],
-        Err(_) => {
-            tokio::net::lookup_host(target).await.map_err(|e| failed(e.to_string()))?.collect()
-        }
+        Err(_) => look_up(peer).await.map_err(|e| failed(e.to_string()))?,
     };
     let ipv4_only = local.is_some_and(|local| local.is_ipv4());
     let usable: Vec<_> = found.iter().copied().filter(|to| to.is_ipv4() || !ipv4_only).collect();

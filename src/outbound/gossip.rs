@@ -84,7 +84,7 @@ impl GossipQueue {
             return if q.closed { Taken::Closed } else { Taken::Nothing };
         };
         if q.frames.is_empty() {
-            return Taken::Chunk(first);
+            return Taken::Chunk { bytes: first, crowded: false };
         }
         let mut chunk = BytesMut::from(&first[..]);
         while q.frames.front().is_some_and(|frame| chunk.len() + frame.len() <= CHUNK) {
@@ -92,7 +92,7 @@ impl GossipQueue {
                 chunk.extend_from_slice(&frame);
             }
         }
-        Taken::Chunk(chunk.freeze())
+        Taken::Chunk { bytes: chunk.freeze(), crowded: false }
     }
 
     pub(crate) fn needs_writer(&self) -> bool {

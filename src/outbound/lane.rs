@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::queue::{Queue, Writer};
-use super::{Attached, CHUNK, Loss, NodeBudget, Refused, Taken, Wake};
+use super::{Attached, CHUNK, CROWD, Loss, NodeBudget, Refused, SMALL, Taken, Wake};
 use crate::event::LostReason;
 use crate::frame::{self, PREFIX, RemoteTellRef};
 use crate::stats::LaneStats;
@@ -93,9 +93,10 @@ impl TellLane {
     }
 
     /// Detaches the writer: its connection is gone.
-    pub(crate) fn detach(&self) {
+    pub(crate) fn detach(&self, now: Instant) {
         let mut q = self.lock();
         q.writer = Writer::None;
+        q.detached = Some(now);
         q.epoch += 1;
     }
 
@@ -108,14 +109,13 @@ impl TellLane {
         if q.cursor == q.chunks.len() {
             q.seal();
         }
-        let Some(chunk) = q.chunks.get(q.cursor) else {
+        let Some((end, bytes)) = q.take() else {
             q.writer = Writer::Waiting;
             return Taken::Nothing;
         };
-        let (end, bytes) = (chunk.first + chunk.frames, chunk.bytes.clone());
-        q.cursor += 1;
         q.sent = q.sent.max(end);
-        Taken::Chunk(bytes)
+        let crowded = bytes.len() < SMALL && q.cursor > CROWD;
+        Taken::Chunk { bytes, crowded }
     }
 
     /// Whether there is something to send and nobody who does.
@@ -145,10 +145,11 @@ impl TellLane {
         self.lose(gone, LostReason::PeerRestarted, q)
     }
 
-    /// Gives up what was accepted before `now - age`, unless a writer is at it: a stream has no gaps.
+    /// Gives up what was accepted before `now - age`, if there has been no writer for as long.
     pub(crate) fn expire(&self, now: Instant, age: Duration) -> Option<Loss> {
         let mut q = self.lock();
-        if q.writer != Writer::None {
+        let detached = q.detached.is_none_or(|at| now.saturating_duration_since(at) >= age);
+        if q.writer != Writer::None || !detached {
             return None;
         }
         let before = q.accepted_before(now, age);
@@ -157,8 +158,8 @@ impl TellLane {
     }
 
     /// Notes the time for [`expire`](Self::expire); called every now and then.
-    pub(crate) fn mark(&self, now: Instant) {
-        self.lock().mark(now);
+    pub(crate) fn mark(&self, now: Instant, age: Duration) {
+        self.lock().mark(now, age);
     }
 
     /// Takes nothing more.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::CHUNK;
+use super::{CHUNK, SMALL};
 use crate::event::LostReason;
 use crate::frame;
 use crate::stats::{LaneStats, Lost};
@@ -13,8 +13,8 @@ use crate::stats::{LaneStats, Lost};
 /// A lane's first buffer after it was idle; each further one doubles, up to [`CHUNK`].
 const FIRST_BLOCK: usize = 2 * 1024;
 
-/// The most points in time kept for the age of what waits.
-const MAX_MARKS: usize = 128;
+/// Points in time kept, per age after which frames expire.
+const MARKS: u32 = 64;
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -35,6 +35,8 @@ pub(super) struct Queue {
     /// (when, `next` then), for the age of what is retained.
     pub(super) marks: VecDeque<(Instant, u64)>,
     pub(super) writer: Writer,
+    /// When the last writer went.
+    pub(super) detached: Option<Instant>,
     /// Counts the writers; an earlier one that still runs gets nothing more.
     pub(super) epoch: u64,
     pub(super) closed: bool,
@@ -80,23 +82,44 @@ impl Queue {
             granted: 0,
             marks: VecDeque::new(),
             writer: Writer::None,
+            detached: None,
             epoch: 0,
             closed: false,
             totals: Totals::default(),
         }
     }
 
-    /// Notes that everything accepted so far was accepted before `now`.
-    pub(super) fn mark(&mut self, now: Instant) {
+    /// Notes that everything accepted so far was accepted before `now`; often enough to tell which is
+    /// `age` old.
+    pub(super) fn mark(&mut self, now: Instant, age: Duration) {
         while self.marks.front().is_some_and(|&(_, next)| next <= self.acked) {
             self.marks.pop_front();
         }
-        if self.next > self.acked && self.marks.back().is_none_or(|&(_, next)| next < self.next) {
-            if self.marks.len() == MAX_MARKS {
-                self.marks.pop_back();
-            }
+        let due = self.marks.back().is_none_or(|&(at, next)| {
+            next < self.next && now.saturating_duration_since(at) >= age / MARKS
+        });
+        if self.next > self.acked && due {
             self.marks.push_back((now, self.next));
         }
+    }
+
+    /// The next chunk for the writer, and the number behind its last frame. Small ones go together.
+    pub(super) fn take(&mut self) -> Option<(u64, Bytes)> {
+        let first = self.chunks.get(self.cursor)?;
+        let (mut end, bytes) = (first.first + first.frames, first.bytes.clone());
+        self.cursor += 1;
+        let fits = |len: usize, next: &Chunk| len + next.bytes.len() <= CHUNK;
+        match self.chunks.get(self.cursor) {
+            Some(next) if bytes.len() < SMALL && fits(bytes.len(), next) => {}
+            _ => return Some((end, bytes)),
+        }
+        let mut together = BytesMut::from(&bytes[..]);
+        while let Some(next) = self.chunks.get(self.cursor).filter(|c| fits(together.len(), c)) {
+            together.extend_from_slice(&next.bytes);
+            end = next.first + next.frames;
+            self.cursor += 1;
+        }
+        Some((end, together.freeze()))
     }
 
     /// All frames before it were accepted `age` ago or earlier, as far as marks tell.

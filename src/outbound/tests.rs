@@ -36,7 +36,7 @@ fn numbers(chunk: &[u8]) -> Vec<u64> {
 
 fn drain(lane: &TellLane, epoch: u64) -> Vec<u64> {
     let mut all = Vec::new();
-    while let Taken::Chunk(chunk) = lane.take(epoch) {
+    while let Taken::Chunk { bytes: chunk, .. } = lane.take(epoch) {
         all.extend(numbers(&chunk));
     }
     all
@@ -102,7 +102,7 @@ impl Model {
                 }
             }
             Op::Send => {
-                if let Taken::Chunk(chunk) = self.lane.take(self.writer.epoch) {
+                if let Taken::Chunk { bytes: chunk, .. } = self.lane.take(self.writer.epoch) {
                     for n in numbers(&chunk) {
                         assert_eq!(n, self.at, "in order, and without a gap");
                         self.at += 1;
@@ -115,14 +115,14 @@ impl Model {
             }
             Op::Ack => self.lane.ack(self.delivered).unwrap(),
             Op::Reconnect(part) => {
-                self.lane.detach();
+                self.lane.detach(self.now);
                 // Of what was not delivered, some never arrived.
                 let held = (self.received - self.delivered + 1) as usize;
                 self.received = self.delivered + part.index(held) as u64;
                 self.attach(Some(self.received));
             }
             Op::Restart => {
-                self.lane.detach();
+                self.lane.detach(self.now);
                 if let Some(loss) = self.lane.restart() {
                     assert_eq!(loss.reason, LostReason::PeerRestarted);
                 }
@@ -130,9 +130,15 @@ impl Model {
                 self.attach(None);
             }
             Op::Expire => {
-                self.lane.detach();
-                self.lane.mark(self.now);
-                self.lane.expire(self.now + Duration::from_secs(60), Duration::from_secs(60));
+                self.lane.detach(self.now);
+                let age = Duration::from_secs(60);
+                self.now += age;
+                self.lane.mark(self.now, age);
+                // A short cut expires nothing, however old it is.
+                assert_eq!(self.lane.expire(self.now - age / 2, age), None);
+                self.now += age;
+                self.lane.mark(self.now, age);
+                self.lane.expire(self.now + age, age);
                 self.lost_below = self.lane.positions().0;
                 assert!(self.lane.is_settled());
                 self.attach(Some(self.received));
@@ -187,7 +193,7 @@ fn small_tells_go_in_chunks() {
     }
     let mut chunks = 0;
     let mut all = Vec::new();
-    while let Taken::Chunk(chunk) = lane.take(writer.epoch) {
+    while let Taken::Chunk { bytes: chunk, .. } = lane.take(writer.epoch) {
         assert!(chunk.len() <= CHUNK);
         all.extend(numbers(&chunk));
         chunks += 1;
@@ -269,9 +275,9 @@ fn what_waits_expires_by_its_age_and_only_without_a_writer() {
     let lane = TellLane::new(1 << 20, budget());
     let (start, second) = (Instant::now(), Duration::from_secs(1));
     push(&lane, 0, 8).unwrap();
-    lane.mark(start);
+    lane.mark(start, 60 * second);
     push(&lane, 1, 8).unwrap();
-    lane.mark(start + 30 * second);
+    lane.mark(start + 30 * second, 60 * second);
     assert_eq!(lane.expire(start + 59 * second, 60 * second), None);
     let loss = lane.expire(start + 60 * second, 60 * second).unwrap();
     assert_eq!((loss.frames, loss.reason), (1, LostReason::Expired));
@@ -286,7 +292,7 @@ fn gossip_keeps_the_latest_within_its_budget() {
         gossip.push(&format!("{n:020}")).unwrap();
     }
     let epoch = gossip.attach();
-    let Taken::Chunk(chunk) = gossip.take(epoch) else { panic!("nothing waits") };
+    let Taken::Chunk { bytes: chunk, .. } = gossip.take(epoch) else { panic!("nothing waits") };
     let mut rest = &chunk[..];
     let mut kept: Vec<String> = Vec::new();
     while let Some(frame) = frame::next_frame(&mut rest) {
@@ -312,7 +318,9 @@ fn a_frame_that_cannot_be_encoded_leaves_the_lane_as_it_was() {
     assert!(lane.is_settled());
     push(&lane, 0, 8).unwrap();
     let writer = lane.attach(None).unwrap();
-    let Taken::Chunk(chunk) = lane.take(writer.epoch) else { panic!("nothing waits") };
+    let Taken::Chunk { bytes: chunk, .. } = lane.take(writer.epoch) else {
+        panic!("nothing waits")
+    };
     assert_eq!(numbers(&chunk), [0]);
     assert!(chunk.len() < 8 + PREFIX + 16);
 }

@@ -1,8 +1,11 @@
 //! A QUIC connection as a link, its streams as lanes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
+use tokio::time::timeout;
 
 use super::settings::streams;
 use crate::address::Address;
@@ -10,12 +13,16 @@ use crate::config::Config;
 use crate::error::AssociationError;
 use crate::lane::Lane;
 use crate::link::{LaneReader, LaneWriter, Link, from_wire, to_wire};
+use crate::outbound::CHUNK;
 use crate::stats::LinkStats;
 use crate::tls::{classify, verify_peer_name};
 
 /// A peer's larger window raises our send window up to this, so that its windows never decide our
 /// memory.
 const MAX_SEND_WINDOW: u64 = 256 * 1024 * 1024;
+
+/// What a peer that stops a lane has to close the connection as well.
+const STOPPED_GRACE: Duration = Duration::from_secs(1);
 
 /// Received pieces handed over per read: one lock of the connection for all of them.
 const READ_BATCH: usize = 32;
@@ -44,7 +51,7 @@ impl Link for QuicLink {
         let stream = self.connection.open_uni().await.map_err(|e| connection_error(&e))?;
         // Before the first write: a later change applies late.
         let _ = stream.set_priority(lane.priority());
-        Ok(QuicWriter { stream, finished: false })
+        Ok(QuicWriter { link: self.clone(), stream, finished: false })
     }
 
     async fn accept_lane(&self) -> Result<QuicReader, AssociationError> {
@@ -97,19 +104,30 @@ impl Link for QuicLink {
 }
 
 pub(crate) struct QuicWriter {
+    link: QuicLink,
     stream: SendStream,
     finished: bool,
 }
 
 impl LaneWriter for QuicWriter {
-    async fn write(&mut self, chunk: Bytes) -> Result<(), AssociationError> {
-        self.stream.write_chunk(chunk).await.map_err(|e| match e {
-            WriteError::ConnectionLost(e) => connection_error(&e),
-            WriteError::Stopped(_) => {
-                AssociationError::Protocol("it stopped one of our lanes".into())
+    async fn write(&mut self, mut chunk: Bytes) -> Result<(), AssociationError> {
+        // In pieces: quinn counts one against its send window until the last of it is acknowledged.
+        while !chunk.is_empty() {
+            let piece = chunk.split_to(chunk.len().min(CHUNK));
+            match self.stream.write_chunk(piece).await {
+                Ok(()) => {}
+                Err(WriteError::ConnectionLost(e)) => return Err(connection_error(&e)),
+                // A peer that ends its reading ends the connection too; who does not, breaks the rules.
+                Err(WriteError::Stopped(_)) => {
+                    let closed = timeout(STOPPED_GRACE, self.link.closed()).await;
+                    let breach =
+                        || AssociationError::Protocol("it stopped one of our lanes".into());
+                    return Err(closed.unwrap_or_else(|_| breach()));
+                }
+                Err(e) => return Err(AssociationError::Connection(format!("writing a lane: {e}"))),
             }
-            other => AssociationError::Connection(format!("writing a lane: {other}")),
-        })
+        }
+        Ok(())
     }
 
     async fn finish(&mut self) -> Result<(), AssociationError> {
