@@ -217,3 +217,28 @@ fn without_a_runtime_is_a_typed_error() {
     let config = Config::builder("test").build().unwrap();
     assert!(matches!(ClusterTransport::bind(config, &identity), Err(BindError::NoRuntime)));
 }
+
+#[tokio::test]
+async fn a_runtime_of_its_own_carries_everything_and_fails_in_order() {
+    let ca = DevCa::new("ca").unwrap();
+    let identity = ca.identity(&[HOST]).unwrap();
+    let config = |port: u16| {
+        Config::builder("test")
+            .bind(([127, 0, 0, 1], port).into())
+            .runtime(cluster_quic::Runtime::Dedicated { threads: 1 })
+            .build()
+            .unwrap()
+    };
+    let a = ClusterTransport::bind(config(0), &identity).unwrap();
+    // A bind that fails gives the runtime back, within this one.
+    let taken = ClusterTransport::bind(config(a.address().port()), &identity);
+    assert!(matches!(taken, Err(BindError::Socket { .. })), "{taken:?}");
+    let b = ClusterTransport::bind(config(0), &identity).unwrap();
+    let sink = RecordingSink::new();
+    b.start(gossip_inbox::<String>(1).0, sink.clone()).unwrap();
+    a.tell(b.address(), tell()).unwrap();
+    a.flush(b.address()).await.unwrap();
+    assert_eq!(sink.len(), 1);
+    assert!(a.shutdown(Duration::from_secs(2)).await.is_clean());
+    // b is dropped, as it runs, within this runtime.
+}

@@ -366,3 +366,18 @@ async fn a_half_open_stream_stalls_nobody() {
     // And the half-open one is not suffered for long.
     assert_eq!(closed(&connection).await.0, PROTOCOL);
 }
+
+#[tokio::test]
+async fn streams_opened_and_reset_without_end_are_cut_off() {
+    let mut scene = Scene::new().await;
+    let connection = scene.accepted(&hello(500)).await;
+    let mut opened = 0;
+    while let Ok(mut stream) = connection.open_uni().await {
+        let _ = stream.write_all(&[TELL]).await;
+        let _ = stream.reset(0_u32.into());
+        opened += 1;
+        assert!(opened < 1_000, "the victim takes any number of streams");
+    }
+    assert_eq!(closed(&connection).await.0, PROTOCOL);
+    scene.healthy_works().await;
+}

@@ -324,3 +324,35 @@ fn a_frame_that_cannot_be_encoded_leaves_the_lane_as_it_was() {
     assert_eq!(numbers(&chunk), [0]);
     assert!(chunk.len() < 8 + PREFIX + 16);
 }
+
+#[test]
+fn small_chunks_of_a_patient_time_are_resent_together() {
+    let lane = TellLane::new(1 << 20, budget());
+    let writer = lane.attach(None).unwrap();
+    for n in 0..1_000 {
+        push(&lane, n, 8).unwrap();
+        // The writer keeps up: every tell is a segment of its own.
+        assert_eq!(drain(&lane, writer.epoch), [n]);
+    }
+    lane.detach(Instant::now());
+    let writer = lane.attach(Some(10)).unwrap();
+    let Taken::Chunk { bytes, .. } = lane.take(writer.epoch) else { panic!("nothing waits") };
+    assert_eq!(numbers(&bytes), (10..1_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_crowd_of_small_segments_is_noticed() {
+    let lane = TellLane::new(1 << 20, budget());
+    let writer = lane.attach(None).unwrap();
+    let mut crowded = 0;
+    for n in 0..100 {
+        push(&lane, n, 8).unwrap();
+        if let Taken::Chunk { crowded: true, .. } = lane.take(writer.epoch) {
+            crowded += 1;
+        }
+    }
+    assert_eq!(crowded, 100 - CROWD);
+    lane.ack(100).unwrap();
+    push(&lane, 100, 8).unwrap();
+    assert!(matches!(lane.take(writer.epoch), Taken::Chunk { crowded: false, .. }));
+}

@@ -132,12 +132,7 @@ pub(crate) async fn an_idle_association_is_released_and_comes_back(net: impl Net
     let mut b = Node::start(net.node("b", |c| c));
     a.transport.tell(b.address(), tell(0)).unwrap();
     for node in [&mut a, &mut b] {
-        let reason = node
-            .event(|event| match event {
-                Event::PeerDown { reason, .. } => Some(reason),
-                _ => None,
-            })
-            .await;
+        let reason = node.down().await;
         assert_eq!(reason, AssociationError::Idle);
     }
     // Its sequence numbers go on where they were.
@@ -162,12 +157,7 @@ pub(crate) async fn a_drain_delivers_everything(net: impl Net) {
     assert_eq!(report.acknowledged, 10_000);
     b.check_received(a.address(), 10_000);
     assert_eq!(b.gossip.recv().await.unwrap().message, "leaving");
-    let reason = b
-        .event(|event| match event {
-            Event::PeerDown { reason, .. } => Some(reason),
-            _ => None,
-        })
-        .await;
+    let reason = b.down().await;
     assert_eq!(reason, AssociationError::Goodbye, "a clean end is no failure");
     assert!(a.transport.shutdown(Duration::ZERO).await.is_clean(), "a second call tells the same");
     a.event(|event| matches!(event, Event::PeerUp { .. }).then_some(())).await;
@@ -221,12 +211,7 @@ pub(crate) async fn dropping_the_last_handle_says_goodbye(net: impl Net) {
     a.transport.tell(b.address(), tell(0)).unwrap();
     a.transport.flush(b.address()).await.unwrap();
     drop(a);
-    let reason = b
-        .event(|event| match event {
-            Event::PeerDown { reason, .. } => Some(reason),
-            _ => None,
-        })
-        .await;
+    let reason = b.down().await;
     assert_eq!(reason, AssociationError::Goodbye);
 }
 
@@ -256,4 +241,94 @@ pub(crate) async fn a_panicking_sink_is_reported(net: impl Net) {
         }
     }
     assert_eq!(a.stats(b.address()).associations, 1);
+}
+
+pub(crate) async fn a_node_that_shuts_down_under_load_acknowledges_what_it_took(net: impl Net) {
+    let mut a = Node::start(net.node("a", |c| c));
+    let b = Node::start(net.node("b", |c| c));
+    let peer = a.peer(&b);
+    peer.tell(tell(0)).unwrap();
+    peer.flush().await.unwrap();
+    for n in 1..20_000 {
+        peer.tell(tell(n)).unwrap();
+    }
+    until(|| b.sink.len() > 100).await;
+    b.transport.shutdown(Duration::from_secs(5)).await;
+    let reason = a.down().await;
+    assert_eq!(reason, AssociationError::Goodbye, "a clean end is no breach");
+    let tells = peer.stats().tells();
+    assert_eq!(tells.acknowledged_frames, b.sink.len() as u64, "delivered is acknowledged");
+    assert!(tells.is_balanced());
+}
+
+pub(crate) async fn a_report_counts_every_loss_of_the_drain(net: impl Net) {
+    let a = Node::start(net.node("a", |c| c.retention(MS(500)).dial_timeout(MS(100))));
+    let to = net.nobody();
+    for n in 0..10 {
+        a.transport.tell(&to, tell(n)).unwrap();
+    }
+    // They expire long before the deadline.
+    let report = a.transport.shutdown(Duration::from_secs(10)).await;
+    assert!(!report.is_clean());
+    assert_eq!(report.lost.iter().map(|(_, lost)| lost.frames).sum::<u64>(), 10);
+    assert_eq!(report.acknowledged, 0);
+}
+
+pub(crate) async fn after_a_shutdown_the_address_is_free_and_events_end(net: impl Net) {
+    let a = Node::start(net.node("a", |c| c));
+    let b = Node::start(net.node("b", |c| c));
+    // Handles that outlive the node.
+    let (ab, ba) = (a.peer(&b), b.peer(&a));
+    ab.tell(tell(0)).unwrap();
+    ba.tell(tell(0)).unwrap();
+    let (one, two) = tokio::join!(ab.flush(), ba.flush());
+    one.and(two).unwrap();
+    let address = b.address().clone();
+    let Node { transport, mut events, .. } = b;
+    let report = transport.shutdown(Duration::from_secs(5)).await;
+    assert!(report.took < MS(400), "nothing is left to wait for: {report:?}");
+    while events.recv().await.is_some() {}
+    assert!(transport.events().recv().await.is_none());
+    let again = net.reborn(&address, |c| c);
+    assert_eq!(again.address(), &address);
+    assert!(matches!(ba.tell(tell(1)), Err(SendError::ShuttingDown(_))));
+}
+
+pub(crate) async fn the_last_gossip_is_sent_before_goodbye(net: impl Net) {
+    let mut b = Node::start(net.node("b", |c| c));
+    for round in 0..20 {
+        let a = Node::start(net.node(&format!("a{round}"), |c| c));
+        a.transport.tell(b.address(), tell(0)).unwrap();
+        a.transport.flush(b.address()).await.unwrap();
+        a.transport.send_gossip(b.address(), &"leaving").unwrap();
+        a.transport.shutdown(Duration::from_secs(5)).await;
+        let gossip = tokio::time::timeout(Duration::from_secs(5), b.gossip.recv()).await;
+        assert_eq!(gossip.expect("it was sent").unwrap().from, *a.address());
+    }
+}
+
+pub(crate) async fn peers_that_are_not_needed_are_forgotten(net: impl Net) {
+    let adapt = |c: cluster_quic::ConfigBuilder| c.max_peers(2).retention(MS(1_000));
+    let mut b = Node::start(net.node("b", adapt));
+    for round in 0..3 {
+        // Strangers come and go, up to the limit.
+        for n in 0..2 {
+            let stranger = Node::start(net.node(&format!("stranger-{round}-{n}"), |c| c));
+            stranger.transport.tell(b.address(), tell(0)).unwrap();
+            stranger.transport.flush(b.address()).await.unwrap();
+            stranger.transport.shutdown(Duration::from_secs(1)).await;
+            b.down().await;
+        }
+        until(|| b.transport.peers().is_empty()).await;
+    }
+    // And one that is remembered by the other side is met again as if it was new.
+    let a = Node::start(net.node("a", |c| c.idle_release(Some(MS(300)))));
+    a.transport.tell(b.address(), tell(0)).unwrap();
+    a.transport.flush(b.address()).await.unwrap();
+    b.down().await;
+    until(|| b.transport.peers().is_empty()).await;
+    a.transport.tell(b.address(), tell(1)).unwrap();
+    a.transport.flush(b.address()).await.unwrap();
+    b.check_received(a.address(), 2);
+    a.check_ledger(b.address(), 2);
 }

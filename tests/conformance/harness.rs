@@ -5,9 +5,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use cluster_quic::{
-    Address, ClusterTransport, Config, ConfigBuilder, DevCa, Event, Events, Gossip, Identity,
-    InProcessNetwork, Peer, PeerStats, RecordingSink, RemoteMessageSink, RemoteTell, RemoteTellRef,
-    gossip_inbox,
+    Address, AssociationError, ClusterTransport, Config, ConfigBuilder, DevCa, Event, Events,
+    Gossip, Identity, InProcessNetwork, Peer, PeerStats, RecordingSink, RemoteMessageSink,
+    RemoteTell, RemoteTellRef, gossip_inbox,
 };
 use tokio::sync::mpsc;
 
@@ -136,6 +136,15 @@ impl Node {
                 return picked;
             }
         }
+    }
+
+    /// Waits for an association's end.
+    pub(crate) async fn down(&mut self) -> AssociationError {
+        self.event(|event| match event {
+            Event::PeerDown { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .await
     }
 
     /// Checks that `from`'s tells numbered 0..n have arrived, once and in order per target.

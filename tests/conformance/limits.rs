@@ -128,12 +128,7 @@ pub(crate) async fn unwanted_gossip_of_another_type_costs_the_association(net: i
         })
         .await;
     assert_eq!(from, *a.address());
-    let reason = a
-        .event(|event| match event {
-            Event::PeerDown { reason, .. } => Some(reason),
-            _ => None,
-        })
-        .await;
+    let reason = a.down().await;
     assert!(matches!(reason, AssociationError::Protocol(_)), "{reason}");
     // And everything else goes on, over the next one.
     a.transport.tell(b.address(), tell(1)).unwrap();

@@ -51,6 +51,11 @@ on_every_backend! {
         faults::both_sides_drain
         faults::dropping_the_last_handle_says_goodbye
         faults::a_panicking_sink_is_reported
+        faults::a_node_that_shuts_down_under_load_acknowledges_what_it_took
+        faults::a_report_counts_every_loss_of_the_drain
+        faults::after_a_shutdown_the_address_is_free_and_events_end
+        faults::the_last_gossip_is_sent_before_goodbye
+        faults::peers_that_are_not_needed_are_forgotten
     }
     real {
         limits::a_full_lane_hands_the_tell_back
