@@ -1,24 +1,26 @@
 //! Certificates for development and tests.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::net::IpAddr;
+mod error;
+mod files;
+mod names;
+
+use std::fmt;
+use std::fs::{self};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
-use std::{fmt, process};
 
 use aws_lc_rs::{digest, rand};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
-use rustls::pki_types::DnsName;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::{FromDer, Pem};
 
-use crate::tls::{Identity, IdentityError, iso_utc};
+use crate::tls::{Identity, iso_utc};
+pub use error::DevCertError;
+use files::{Access, Existing, file_error, read, write};
+use names::{check_node_name, san_text, subject_alt_names};
 
 /// A certificate authority for development and tests.
 ///
@@ -75,111 +77,6 @@ pub struct DevFiles {
     pub names: Vec<String>,
     /// When the certificate expires.
     pub not_after: SystemTime,
-}
-
-/// Why a development certificate could not be made or written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DevCertError {
-    /// The name of the CA cannot be used.
-    #[error(
-        "{name:?} cannot be the name of a CA: it must have 1 to 40 characters, none of them a control character"
-    )]
-    #[non_exhaustive]
-    CaName {
-        /// The name.
-        name: String,
-    },
-
-    /// The list of names to cover is empty.
-    #[error("a certificate needs at least one DNS name or IP address to cover")]
-    NoNames,
-
-    /// One of the names to cover is neither a DNS name nor an IP address.
-    #[error("{name:?} cannot be covered by a certificate: {problem}")]
-    #[non_exhaustive]
-    Name {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-
-    /// The node name cannot be part of a file name.
-    #[error("{name:?} cannot be a node name: {problem}")]
-    #[non_exhaustive]
-    NodeName {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-
-    /// The validity cannot be put into a certificate.
-    #[error("a certificate cannot be valid from {} to {}", iso_utc(*.not_before), iso_utc(*.not_after))]
-    #[non_exhaustive]
-    Validity {
-        /// The beginning.
-        not_before: SystemTime,
-        /// The end.
-        not_after: SystemTime,
-    },
-
-    /// The certificate or its key could not be generated.
-    #[error("the certificate cannot be generated: {0}")]
-    Generate(#[from] rcgen::Error),
-
-    /// The system gave no random numbers.
-    #[error("the system's random number generator failed")]
-    Random,
-
-    /// A file or folder cannot be read or written.
-    #[error("{}: cannot be {action}: {source}", .path.display())]
-    #[non_exhaustive]
-    File {
-        /// The file or folder.
-        path: PathBuf,
-        /// What was attempted: "read", "written" or "created".
-        action: &'static str,
-        /// Why it failed.
-        source: io::Error,
-    },
-
-    /// Of the CA's two files only one is there.
-    #[error(
-        "{} is there but {} is not; put it back, or delete the one that is there to start with a \
-         new CA",
-        .present.display(), .missing.display()
-    )]
-    #[non_exhaustive]
-    IncompleteCa {
-        /// The file that is there.
-        present: PathBuf,
-        /// The file that is not.
-        missing: PathBuf,
-    },
-
-    /// The CA's files are there but cannot be used.
-    #[error("{}: cannot be used as the development CA: {problem}; delete ca.pem and ca-key.pem to start with a new one", .path.display())]
-    #[non_exhaustive]
-    UnusableCa {
-        /// The file at fault.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-
-    /// The folder already belongs to another CA.
-    #[error("{} is the certificate of another CA; nodes under the two would not trust each other. Write to another folder, or use `DevCa::load_or_create`", .path.display())]
-    #[non_exhaustive]
-    DifferentCa {
-        /// The certificate that is there.
-        path: PathBuf,
-    },
-
-    /// What was made does not load. This is a fault of this library.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
 }
 
 /// How a test can make certificates that nodes refuse. Not part of the stable interface.
@@ -482,71 +379,6 @@ fn params(
     Ok(params)
 }
 
-fn subject_alt_names(names: &[impl AsRef<str>]) -> Result<Vec<SanType>, DevCertError> {
-    let mut sans = Vec::with_capacity(names.len());
-    for name in names {
-        let san = subject_alt_name(name.as_ref())?;
-        if !sans.contains(&san) {
-            sans.push(san);
-        }
-    }
-    if sans.is_empty() {
-        return Err(DevCertError::NoNames);
-    }
-    Ok(sans)
-}
-
-fn subject_alt_name(name: &str) -> Result<SanType, DevCertError> {
-    let unusable = |problem| DevCertError::Name { name: name.to_owned(), problem };
-    if name.is_empty() {
-        return Err(unusable("it is empty"));
-    }
-    if name.contains(char::is_whitespace) {
-        return Err(unusable("it contains white space"));
-    }
-    if !name.is_ascii() {
-        return Err(unusable("it is not ASCII; write it in its xn-- form"));
-    }
-    if let Ok(ip) = crate::tls::bare_host(name).parse::<IpAddr>() {
-        return Ok(SanType::IpAddress(ip));
-    }
-    let base = name.strip_prefix("*.").unwrap_or(name);
-    if DnsName::try_from(base).is_err() || name.ends_with('.') {
-        return Err(unusable("it is neither a DNS name nor an IP address"));
-    }
-    Ok(SanType::DnsName(name.to_owned().try_into()?))
-}
-
-fn san_text(san: &SanType) -> String {
-    match san {
-        SanType::DnsName(name) => name.to_string(),
-        SanType::IpAddress(ip) => ip.to_string(),
-        other => format!("{other:?}"),
-    }
-}
-
-/// Node names become file names, next to the CA's.
-fn check_node_name(name: &str) -> Result<(), DevCertError> {
-    let lower = name.to_ascii_lowercase();
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let problem = if name.is_empty() {
-        "it is empty"
-    } else if !name.chars().all(allowed) {
-        "only ASCII letters, digits, '-', '_' and '.' are allowed"
-    } else if name.starts_with(['.', '-']) {
-        "it must begin with a letter, a digit or '_'"
-    } else if name.len() > 100 {
-        "it is longer than 100 characters"
-    } else if lower == "ca" {
-        "its certificate would overwrite ca.pem"
-    } else if lower.ends_with("-key") {
-        "its certificate would have the name of a key file"
-    } else {
-        return Ok(());
-    };
-    Err(DevCertError::NodeName { name: name.to_owned(), problem })
-}
-
 /// A short mark that differs from key to key.
 fn key_tag(key: &KeyPair) -> String {
     digest::digest(&digest::SHA256, &key.subject_public_key_info()).as_ref()[..6]
@@ -557,91 +389,4 @@ fn key_tag(key: &KeyPair) -> String {
 
 fn same_key(a: &Issuer<'_, KeyPair>, b: &Issuer<'_, KeyPair>) -> bool {
     a.key().subject_public_key_info() == b.key().subject_public_key_info()
-}
-
-/// The text of a file, or `None` if there is no such file.
-fn read(path: &Path) -> Result<Option<String>, DevCertError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(file_error(path, "read")(error)),
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Everyone,
-    Owner,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Existing {
-    Replace,
-    Keep,
-}
-
-/// Writes a file that appears whole or not at all. With [`Existing::Keep`] it is an error if the
-/// file is there.
-fn write(path: &Path, text: &str, access: Access, existing: Existing) -> Result<(), DevCertError> {
-    let temporary = temporary_path(path);
-    let result = create(&temporary, access)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        })
-        .and_then(|()| match existing {
-            Existing::Replace => fs::rename(&temporary, path),
-            Existing::Keep => place_new(&temporary, path),
-        });
-    if result.is_err() || existing == Existing::Keep {
-        // Best effort: after a rename it is gone, and after an error the error is what counts.
-        let _ = fs::remove_file(&temporary);
-    }
-    result.map_err(file_error(path, "written"))
-}
-
-/// Gives a finished file its name, and fails if the name is taken. A rename would overwrite.
-fn place_new(temporary: &Path, path: &Path) -> io::Result<()> {
-    match fs::hard_link(temporary, path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            // A file system without hard links. Between the check and the rename another process
-            // could write the file, which is as good as it gets there.
-            if path.try_exists()? {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            fs::rename(temporary, path)
-        }
-        result => result,
-    }
-}
-
-fn create(path: &Path, access: Access) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    if access == Access::Owner {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    #[cfg(not(unix))]
-    let _ = access;
-    options.open(path)
-}
-
-/// In the same folder, since a rename works only within one file system.
-fn temporary_path(path: &Path) -> PathBuf {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let nanos = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.subsec_nanos());
-    path.with_file_name(format!(
-        ".{}.{}.{nanos}.{}.tmp",
-        path.file_name().and_then(OsStr::to_str).unwrap_or("cert"),
-        process::id(),
-        COUNTER.fetch_add(1, Ordering::Relaxed)
-    ))
-}
-
-fn file_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> DevCertError {
-    move |source| DevCertError::File { path: path.to_owned(), action, source }
 }

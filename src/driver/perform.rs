@@ -1,0 +1,177 @@
+//! What the association says, done: dials, activations, closings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{Instrument, debug, info, warn};
+
+use super::{Candidate, Driver, DriverInput};
+use crate::association::{Input, LinkId, Output};
+use crate::control::{Control, GoodbyeReason, Instance};
+use crate::error::AssociationError;
+use crate::event::Event;
+use crate::greet;
+use crate::lane::Lane;
+use crate::link::{Backend, Link};
+use crate::outbound::TellLane;
+use crate::session::Session;
+
+impl<B: Backend> Driver<B> {
+    /// Does what the association says; what fails at once comes back as the next input.
+    pub(super) fn perform(&mut self, output: Output) -> Result<(), Input> {
+        match output {
+            Output::Dial { link } => self.dial(link),
+            Output::Activate { link, instance } => self.activate(link, instance)?,
+            Output::Deactivate { link, reason } => self.deactivate(link, reason),
+            Output::Close { link, reason } => self.close_link(link, &reason),
+            Output::ReportDialFailed { error, retry_in } => self.dial_failed(error, retry_in),
+            Output::ReportRefused { error, .. } => {
+                self.node.refused(self.peer.address.to_string(), error);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn dial(&mut self, link: LinkId) {
+        debug!(attempt = self.association.attempt(), "dialling");
+        let (hub, peer, inbox) =
+            (Arc::clone(&self.hub), Arc::clone(&self.peer), self.inbox.clone());
+        let attempt = self.association.attempt();
+        let dial = async move {
+            let result = greet::dial(&hub.node, &hub.backend, &peer, attempt).await;
+            let input = match result {
+                Ok(greeted) => DriverInput::Dialled { link, greeted },
+                Err(error) => DriverInput::DialFailed { link, error },
+            };
+            let _ = inbox.send(input).await;
+        };
+        self.dials.insert(link, tokio::spawn(dial.in_current_span()).abort_handle());
+    }
+
+    pub(super) fn activate(&mut self, link: LinkId, instance: Instance) -> Result<(), Input> {
+        let Some(Candidate { greeted, remote }) = self.candidates.remove(&link) else {
+            // It ended in the very moment; its end is in the inbox.
+            return Err(Input::Lost { link, reason: AssociationError::Superseded });
+        };
+        let peer = Arc::clone(&self.peer);
+        // The old connection's readers first: what they hold is resent after what we say now.
+        let epoch = peer.inbound.fence();
+        peer.inbound.adopt(instance);
+        self.adopt(instance);
+        let (greeting, handle) = (greeted.greeting.clone(), greeted.link.clone());
+        if let Err(reason) = handle.admit(greeting.lanes, greeting.stream_window) {
+            handle.close(&reason);
+            return Err(Input::Lost { link, reason });
+        }
+        let accepted = matches!(link, LinkId::Accepted(_)).then(|| {
+            Control::Accepted(greet::greeting(&self.node, &peer, self.association.attempt()))
+        });
+        let mut session =
+            Session::start(&self.node, &peer, link, epoch, greeted, accepted, self.inbox.clone());
+        let mut attach = || {
+            for (n, lane) in (0..).zip(peer.lanes.iter()).filter(|(_, lane)| lane.needs_writer()) {
+                let resume = greet::resume_for(&greeting, peer.instance, Lane::Tell(n));
+                let attached = lane.attach(resume).map_err(AssociationError::Protocol)?;
+                session.write_tells(n, attached);
+            }
+            Ok(())
+        };
+        let result = attach();
+        self.session = Some(session);
+        if let Err(reason) = result {
+            handle.close(&reason);
+            return Err(Input::Lost { link, reason });
+        }
+        info!(%remote, incarnation = %instance.incarnation, "peer up");
+        let mut status = peer.status();
+        status.associations += 1;
+        status.incarnation = Some(instance.incarnation);
+        status.last_error = None;
+        status.link = Some(Box::new(move || handle.stats()));
+        drop(status);
+        let (peer, incarnation) = (peer.address.clone(), instance.incarnation);
+        self.node.emit(Event::PeerUp { peer, incarnation });
+        self.attach_writers();
+        Ok(())
+    }
+
+    /// What was sent to another instance of the peer is lost: it may have handled it.
+    pub(super) fn adopt(&mut self, instance: Instance) {
+        let Some(old) = self.instance.replace(instance).filter(|old| *old != instance) else {
+            return;
+        };
+        let restart = |(n, lane): (u8, &TellLane)| Some((n, lane.restart()?));
+        let losses: Vec<_> = (0..).zip(self.peer.lanes.iter()).filter_map(restart).collect();
+        let (old, new) = (old.incarnation, instance.incarnation);
+        if old != new {
+            info!(%old, %new, "peer restarted");
+            self.node.emit(Event::PeerRestarted { peer: self.peer.address.clone(), old, new });
+        }
+        self.report_losses(losses);
+    }
+
+    /// Gives a writer to every lane that has something to send and none.
+    pub(super) fn attach_writers(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        for (n, lane) in (0..).zip(self.peer.lanes.iter()).filter(|(_, lane)| lane.needs_writer()) {
+            // All that was sent is acknowledged, or it would have had a writer from the start.
+            if let Ok(attached) = lane.attach(None) {
+                session.write_tells(n, attached);
+            }
+        }
+        if self.peer.gossip.needs_writer() {
+            session.write_gossip(self.peer.gossip.attach());
+        }
+    }
+
+    pub(super) fn deactivate(&mut self, link: LinkId, reason: AssociationError) {
+        let now = Instant::now().into_std();
+        self.peer.lanes.iter().for_each(|lane| lane.detach(now));
+        self.peer.gossip.detach();
+        self.peer.inbound.fence();
+        let Some(session) = self.session.take() else { return };
+        debug_assert_eq!(session.id(), link);
+        let mut status = self.peer.status();
+        status.link = None;
+        status.last_error = Some(reason.clone());
+        drop(status);
+        match reason {
+            AssociationError::Idle => {
+                debug!("peer released");
+                let limit = self.node.config.dial_timeout;
+                let (why, close) = (GoodbyeReason::Idle, AssociationError::Idle);
+                tokio::spawn(session.say_goodbye(why, close, limit));
+            }
+            _ => self.last = Some((link, session.link().clone())),
+        }
+        if reason != AssociationError::Superseded {
+            info!(%reason, "peer down");
+            self.node.emit(Event::PeerDown { peer: self.peer.address.clone(), reason });
+        }
+    }
+
+    pub(super) fn close_link(&mut self, link: LinkId, reason: &AssociationError) {
+        if let Some(dial) = self.dials.remove(&link) {
+            // Dropping the attempt closes what it has, as superseded.
+            dial.abort();
+        }
+        if let Some(candidate) = self.candidates.remove(&link) {
+            candidate.greeted.link.close(reason);
+        }
+        if let Some((_, last)) = self.last.take_if(|(last, _)| *last == link) {
+            last.close(reason);
+        }
+    }
+
+    pub(super) fn dial_failed(&mut self, error: AssociationError, retry_in: Duration) {
+        let known = self.peer.status().last_error.replace(error.clone());
+        if known.as_ref() == Some(&error) {
+            debug!(%error, ?retry_in, "dial failed again");
+        } else {
+            warn!(%error, ?retry_in, "dial failed");
+        }
+        let peer = self.peer.address.clone();
+        self.node.emit(Event::DialFailed { peer, error, retry_in });
+    }
+}

@@ -1,0 +1,121 @@
+//! What time brings: expiry, release, forgetting, and the end of the node.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use super::{Activity, Driver};
+use crate::association::Input;
+use crate::control::GoodbyeReason;
+use crate::error::AssociationError;
+use crate::event::Event;
+use crate::link::Backend;
+use crate::outbound::TellLane;
+use crate::stats::PeerState;
+
+/// What a goodbye gets even after the deadline: the peer should not have to wait for its timeout.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+impl<B: Backend> Driver<B> {
+    pub(super) fn tick(&mut self) {
+        let now = Instant::now();
+        if self.peer.inbound.owes_acknowledgement() {
+            // A slow sink's progress, short of a whole batch.
+            self.peer.inbound.delivered.notify_one();
+        }
+        let mut losses = Vec::new();
+        for (n, lane) in (0..).zip(self.peer.lanes.iter()) {
+            lane.mark(now.into_std(), self.node.config.retention);
+            let loss = lane.expire(now.into_std(), self.node.config.retention);
+            losses.extend(loss.map(|loss| (n, loss)));
+        }
+        self.report_losses(losses);
+        self.release_if_idle(now);
+        // What was pushed while a writer was on its way out woke nobody who is still there.
+        if self.peer.has_pending() {
+            self.attach_writers();
+            self.feed(Input::Wanted);
+        }
+    }
+
+    /// Ends a driver whose peer has not been needed for long and is nobody's concern any more.
+    pub(super) fn forget(&mut self) -> bool {
+        // Held by this driver and by its loop.
+        const HELD: usize = 2;
+        let unneeded = self.association.is_idle()
+            && !self.peer.has_pending()
+            && self.peer.inbound.is_settled()
+            && self.idle_since.elapsed() >= self.node.config.retention;
+        if !unneeded || !self.hub.forget(&self.peer, &self.inbox, HELD) {
+            return false;
+        }
+        debug!("peer forgotten");
+        let acknowledged: u64 =
+            self.peer.lanes.iter().map(|lane| lane.stats().acknowledged_frames).sum();
+        self.node.forgotten.fetch_add(acknowledged, Ordering::Relaxed);
+        true
+    }
+
+    pub(super) fn release_if_idle(&mut self, now: Instant) {
+        let stats = |lane: &TellLane| lane.positions().1;
+        let received = self.peer.inbound.stats();
+        let seen = self.peer.lanes.iter().map(stats).sum::<u64>()
+            + self.peer.gossip.stats().accepted
+            + self.peer.inbound.gossip_received.load(Ordering::Relaxed)
+            + received.iter().map(|(_, lane)| lane.delivered_frames).sum::<u64>();
+        if seen != self.activity.seen || self.association.active().is_none() {
+            self.activity = Activity { seen, at: now };
+            return;
+        }
+        let Some(limit) = self.node.config.idle_release else { return };
+        let settled = self.peer.is_settled() && self.peer.inbound.is_settled();
+        if settled && now.duration_since(self.activity.at) >= limit {
+            debug!("idle: releasing the connection");
+            self.feed(Input::Release);
+        }
+    }
+
+    pub(super) fn note_status(&mut self) {
+        let state = match (self.association.active(), self.association.is_idle()) {
+            (Some(_), _) => PeerState::Connected,
+            (None, true) => PeerState::Idle,
+            (None, false) => PeerState::Connecting,
+        };
+        if state != PeerState::Idle {
+            self.idle_since = Instant::now();
+        }
+        let mut status = self.peer.status();
+        status.state = Some(state);
+        match state {
+            PeerState::Connecting => {
+                status.wanted_since.get_or_insert_with(Instant::now);
+            }
+            PeerState::Connected | PeerState::Idle => status.wanted_since = None,
+        }
+    }
+
+    /// The end: what is received goes to the sink and is acknowledged, then goodbye.
+    pub(super) async fn close(mut self, deadline: Instant) {
+        self.attach_writers();
+        self.peer.close();
+        self.peer.inbound.fence();
+        let _ = timeout_at(deadline, self.peer.inbound.settled()).await;
+        if let Some(session) = self.session.take() {
+            self.last = None;
+            self.peer.status().link = None;
+            let limit = deadline.saturating_duration_since(Instant::now()).max(LAST_WORDS);
+            let (why, close) = (GoodbyeReason::ShutDown, AssociationError::ShuttingDown);
+            session.say_goodbye(why, close, limit).await;
+            let (peer, reason) = (self.peer.address.clone(), AssociationError::ShuttingDown);
+            self.node.emit(Event::PeerDown { peer, reason });
+        }
+        self.feed(Input::Shutdown);
+        self.peer.gossip.abandon();
+        let abandon = |(n, lane): (u8, &TellLane)| Some((n, lane.abandon()?));
+        let losses = (0..).zip(self.peer.lanes.iter()).filter_map(abandon).collect();
+        self.report_losses(losses);
+        self.note_status();
+    }
+}
