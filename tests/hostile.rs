@@ -187,7 +187,8 @@ async fn send(connection: &Connection, lane: u8, bytes: &[u8]) {
 /// The code that the victim closes with, and how long that took.
 async fn closed(connection: &Connection) -> (u64, Duration) {
     let begin = Instant::now();
-    match connection.closed().await {
+    let closed = tokio::time::timeout(Duration::from_secs(5), connection.closed());
+    match closed.await.expect("the victim closes") {
         ConnectionError::ApplicationClosed(close) => {
             (close.error_code.into_inner(), begin.elapsed())
         }
