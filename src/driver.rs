@@ -221,7 +221,8 @@ impl<B: Backend> Driver<B> {
             self.feed(Input::Disconnect);
         }
         self.attach_writers();
-        if self.peer.has_pending() {
+        let connect = std::mem::take(&mut self.peer.status().connect);
+        if connect || self.peer.has_pending() {
             self.feed(Input::Wanted);
         }
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::address::{Address, Incarnation};
 use crate::control::Instance;
 use crate::delivery::{Fault, Inbound};
-use crate::error::{AssociationError, FlushError, FrameError, SendError};
+use crate::error::{AssociationError, FlushError, FrameError, PeerError, SendError};
 use crate::frame::{MAX_FRAME, Tell};
 use crate::lane::Lane;
 use crate::node::Node;
@@ -30,6 +30,8 @@ pub(crate) struct PeerCore {
     pub(crate) inbound: Inbound,
     /// Wakes the driver.
     pub(crate) wake: Notify,
+    /// The association's state has changed.
+    pub(crate) changed: Notify,
     node_budget: Arc<NodeBudget>,
     status: Mutex<Status>,
 }
@@ -47,6 +49,7 @@ pub(crate) struct Status {
     pub(crate) associations: u64,
     pub(crate) link: Option<LinkProbe>,
     pub(crate) disconnect: bool,
+    pub(crate) connect: bool,
     faults: Vec<Fault>,
 }
 
@@ -61,6 +64,7 @@ impl PeerCore {
             gossip: GossipQueue::new(config.gossip_budget),
             inbound: Inbound::new(usize::try_from(config.stream_window).unwrap_or(usize::MAX)),
             wake: Notify::new(),
+            changed: Notify::new(),
             node_budget: Arc::clone(&node.budget),
             status: Mutex::default(),
         }
@@ -98,6 +102,7 @@ impl PeerCore {
     pub(crate) fn close(&self) {
         self.gossip.close();
         self.lanes.iter().for_each(TellLane::close);
+        self.changed.notify_waiters();
     }
 
     /// (number of the lane, sequence number) and losses at this moment, for `flush`.
@@ -237,6 +242,34 @@ impl Peer {
         match core.positions().1 - lost_before {
             0 => Ok(()),
             frames => Err(FlushError::Lost { frames }),
+        }
+    }
+
+    /// Connects without sending anything, and waits until lanes flow. Waits on over failed attempts,
+    /// which [`events`](crate::ClusterTransport::events) and [`stats`](Self::stats) tell of: put a
+    /// limit on it. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`PeerError::ShuttingDown`].
+    pub async fn connect(&self) -> Result<(), PeerError> {
+        let core = &*self.0;
+        loop {
+            let changed = core.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if core.gossip.is_closed() {
+                return Err(PeerError::ShuttingDown);
+            }
+            {
+                let mut status = core.status();
+                match status.state.unwrap_or(PeerState::Idle) {
+                    PeerState::Connected => return Ok(()),
+                    PeerState::Idle => status.connect = true,
+                    PeerState::Connecting => {}
+                }
+            }
+            core.wake.notify_one();
+            changed.await;
         }
     }
 

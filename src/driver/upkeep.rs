@@ -87,7 +87,9 @@ impl<B: Backend> Driver<B> {
             self.idle_since = Instant::now();
         }
         let mut status = self.peer.status();
-        status.state = Some(state);
+        if status.state.replace(state) != Some(state) {
+            self.peer.changed.notify_waiters();
+        }
         match state {
             PeerState::Connecting => {
                 status.wanted_since.get_or_insert_with(Instant::now);

@@ -106,6 +106,10 @@ impl GossipQueue {
         self.ready.notify_one();
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Drops what still waits.
     pub(crate) fn abandon(&self) {
         let mut q = self.lock();

@@ -39,6 +39,7 @@ on_every_backend! {
         traffic::what_comes_before_start_waits
         traffic::any_serde_gossip_passes
         traffic::flush_without_tells_is_done_at_once
+        traffic::connecting_waits_for_the_association
         limits::bad_calls_are_typed_errors
         limits::unwanted_gossip_of_another_type_costs_the_association
         limits::gossip_to_nobody_keeps_the_latest

@@ -124,6 +124,22 @@ pub(crate) async fn any_serde_gossip_passes(net: impl Net) {
     }
 }
 
+pub(crate) async fn connecting_waits_for_the_association(net: impl Net) {
+    let a = Node::start(net.node("a", |c| c));
+    let b = Node::start(net.node("b", |c| c));
+    a.peer(&b).connect().await.unwrap();
+    let stats = a.stats(b.address());
+    assert_eq!((stats.state, stats.associations), (cluster_quic::PeerState::Connected, 1));
+    assert_eq!(stats.tells().accepted_frames, 0);
+    a.peer(&b).connect().await.unwrap();
+    let nobody = a.transport.peer(&net.nobody()).unwrap();
+    let waiting = tokio::time::timeout(Duration::from_millis(2_500), nobody.connect()).await;
+    assert!(waiting.is_err());
+    assert!(nobody.stats().last_error.is_some(), "and says why");
+    let (ended, _) = tokio::join!(nobody.connect(), a.transport.shutdown(Duration::from_secs(1)));
+    assert_eq!(ended, Err(cluster_quic::PeerError::ShuttingDown));
+}
+
 pub(crate) async fn flush_without_tells_is_done_at_once(net: impl Net) {
     let a = Node::start(net.node("a", |c| c));
     a.transport.flush(&net.nobody()).await.unwrap();
