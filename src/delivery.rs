@@ -72,6 +72,11 @@ impl Inbound {
         state.epoch
     }
 
+    /// The present connection's.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.lock().epoch
+    }
+
     /// Takes `instance` for the peer's. Numbers of an earlier one mean nothing any more; what was
     /// received from it is still handed to the sink, before anything new.
     pub(crate) fn adopt(&self, instance: Instance) {
@@ -194,6 +199,7 @@ struct Waiting {
     first: u64,
     frames: u64,
     bytes: Bytes,
+    epoch: u64,
     /// The position of the instance that sent it.
     position: Arc<AtomicU64>,
 }
@@ -254,7 +260,7 @@ impl InboundLane {
         state.bytes += bytes.len();
         state.stats.waiting_frames += frames;
         let position = Arc::clone(&state.position);
-        state.queue.push_back(Waiting { first, frames, bytes, position });
+        state.queue.push_back(Waiting { first, frames, bytes, epoch, position });
         Ok(if std::mem::replace(&mut state.delivering, true) {
             Pushed::Queued
         } else {
@@ -299,7 +305,12 @@ impl LaneState {
 /// Something that a sink or a frame did wrong, for the peer's driver to act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
-    Frame(Lane, FrameError),
+    /// `epoch`: of the connection that it came on.
+    Frame {
+        lane: Lane,
+        error: FrameError,
+        epoch: u64,
+    },
     SinkPanicked(Lane),
 }
 
@@ -365,7 +376,7 @@ fn deliver_run(
             }
             Err(error) => {
                 done.refused += 1;
-                report(Fault::Frame(lane, error));
+                report(Fault::Frame { lane, error, epoch: run.epoch });
             }
         }
         next += 1;

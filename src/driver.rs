@@ -234,11 +234,14 @@ impl<B: Backend> Driver<B> {
                 warn!(%lane, "the sink panicked on a tell");
                 self.node.emit(Event::SinkPanicked { peer, lane });
             }
-            Fault::Frame(lane, error) => {
+            Fault::Frame { lane, error, epoch } => {
                 warn!(%lane, %error, "a frame was refused");
                 let reason = AssociationError::Protocol(format!("{lane} lane: {error}"));
                 self.node.emit(Event::FrameRefused { peer, lane, error });
-                if let Some(link) = self.association.active() {
+                // One from a queue that outlived its connection is not the present one's fault.
+                if let Some(link) = self.association.active()
+                    && epoch == self.peer.inbound.epoch()
+                {
                     self.broken(link, reason);
                 }
             }

@@ -344,7 +344,8 @@ async fn read_gossip<L: Link>(
         let mut rest = &run.bytes[..];
         while let Some(frame) = next_frame(&mut rest) {
             if let Err(error) = handlers.gossip.receive(&shared.peer.address, frame).await {
-                shared.peer.report(delivery::Fault::Frame(Lane::Gossip, error));
+                let (lane, epoch) = (Lane::Gossip, shared.inbound_epoch);
+                shared.peer.report(delivery::Fault::Frame { lane, error, epoch });
                 return Ok(());
             }
         }

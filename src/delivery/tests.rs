@@ -124,7 +124,8 @@ fn a_frame_that_is_none_is_reported() {
     let bytes = Bytes::from_static(&[0, 0, 0, 2, 0, 0]);
     lane.push(epoch, 0, Run { bytes, frames: 1 }).unwrap();
     let faults = go(&inbound, &lane, &RecordingSink::default());
-    assert_eq!(faults, [Fault::Frame(LANE, FrameError::WrongLane { what: "gossip" })]);
+    let error = FrameError::WrongLane { what: "gossip" };
+    assert_eq!(faults, [Fault::Frame { lane: LANE, error, epoch }]);
     let stats = inbound.stats()[0].1;
     assert_eq!((stats.delivered_frames, stats.refused_frames), (0, 1));
 }
