@@ -103,7 +103,7 @@ impl Screen {
             say(format_args!(
                 "{:<7}{:>6.1} %{:>10}/s  gossip{gossip:>10} p99{p99:>10}  queue{:>9}",
                 view.phase,
-                view.done * 100.0,
+                view.done.min(1.0) * 100.0,
                 thousands(view.tells_per_second as u64),
                 megabytes(view.waiting_bytes),
             ));
@@ -124,7 +124,7 @@ impl Screen {
             format!(
                 " {:<7} {bar} {:>5.1} %   {:>6} left",
                 view.phase,
-                view.done * 100.0,
+                view.done.min(1.0) * 100.0,
                 view.left.map_or("?".into(), duration)
             ),
             format!(
