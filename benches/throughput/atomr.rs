@@ -36,6 +36,15 @@ fn payload(sequence: u64, len: usize) -> Vec<u8> {
     payload
 }
 
+/// Sends all of `load`, a window ahead of what has arrived.
+async fn paced(counter: &Counter, load: Load, send: impl Fn(String, Vec<u8>)) {
+    let path = target_path(0);
+    for sequence in 0..load.tells {
+        counter.keep_window(sequence, window(load.payload), 1).await;
+        send(path.clone(), payload(sequence, load.payload));
+    }
+}
+
 fn sink(counter: &Arc<Counter>) -> Arc<dyn RemoteMessageSink> {
     Arc::new(CountingSink(Arc::clone(counter)))
 }
@@ -71,12 +80,10 @@ impl Tcp {
 impl Subject for Tcp {
     fn send(self: Arc<Self>, load: Load) -> Sending {
         Box::pin(async move {
-            let path = target_path(0);
-            for sequence in 0..load.tells {
-                self.counter.keep_window(sequence, window(load.payload), 1).await;
-                let payload = payload(sequence, load.payload);
-                self.from.send_remote(&self.to, path.clone(), "bench".into(), payload, None);
-            }
+            paced(&self.counter, load, |path, payload| {
+                self.from.send_remote(&self.to, path, "bench".into(), payload, None);
+            })
+            .await;
             Ok(())
         })
     }
@@ -109,12 +116,10 @@ impl InProcess {
 impl Subject for InProcess {
     fn send(self: Arc<Self>, load: Load) -> Sending {
         Box::pin(async move {
-            let path = target_path(0);
-            for sequence in 0..load.tells {
-                self.counter.keep_window(sequence, window(load.payload), 1).await;
-                let payload = payload(sequence, load.payload);
-                self.from.send_remote(&self.to, path.clone(), "bench".into(), payload, None);
-            }
+            paced(&self.counter, load, |path, payload| {
+                self.from.send_remote(&self.to, path, "bench".into(), payload, None);
+            })
+            .await;
             Ok(())
         })
     }
