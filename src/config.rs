@@ -322,6 +322,9 @@ mod tests {
         assert_eq!(of(base().tell_lanes(0)), "tell_lanes");
         assert_eq!(of(base().tell_lanes(17)), "tell_lanes");
         assert_eq!(of(base().cluster("")), "cluster");
+        // A frame of the largest size must fit, and every peer must be able to admit the window.
+        assert_eq!(of(base().node_budget(MAX_FRAME)), "node_budget");
+        assert_eq!(of(base().stream_window(9 << 20).send_window(1 << 30)), "stream_window");
         assert_eq!(of(base().max_udp_payload(9000)), "max_udp_payload");
         assert_eq!(of(base().keep_alive(Duration::from_secs(9))), "keep_alive");
         assert_eq!(of(base().runtime(Runtime::Dedicated { threads: 0 })), "runtime threads");

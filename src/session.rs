@@ -115,10 +115,11 @@ impl<L: Link> Session<L> {
         // The readers stay, though fenced: a stream that nobody reads any more would look to the peer
         // like a breach, before it has our last acknowledgements.
         let begin = Instant::now();
-        // The last gossip most often says that this node leaves. Its lane ends when it is through.
+        // The last gossip most often says that this node leaves. Its lane ends when it is through;
+        // half the time at most, for a peer that does not read it is still owed acknowledgements.
         if let Some(gossip) = &mut self.gossip {
             match reason {
-                GoodbyeReason::ShutDown => drop(timeout(limit, gossip).await),
+                GoodbyeReason::ShutDown => drop(timeout(limit / 2, gossip).await),
                 GoodbyeReason::Idle => gossip.abort(),
             }
         }

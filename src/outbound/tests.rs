@@ -356,3 +356,20 @@ fn a_crowd_of_small_segments_is_noticed() {
     push(&lane, 100, 8).unwrap();
     assert!(matches!(lane.take(writer.epoch), Taken::Chunk { crowded: false, .. }));
 }
+
+#[test]
+fn under_steady_traffic_nothing_waits_much_longer_than_its_time() {
+    let lane = TellLane::new(1 << 20, budget());
+    let (start, age) = (Instant::now(), Duration::from_secs(60));
+    // Four tells a second, as often as the driver looks after the lane.
+    for n in 0..800_u32 {
+        push(&lane, n.into(), 8).unwrap();
+        let now = start + Duration::from_millis(250) * n;
+        lane.mark(now, age);
+        lane.expire(now, age);
+        let (oldest, next, _) = lane.positions();
+        let waited = Duration::from_millis(250) * u32::try_from(next - oldest).unwrap();
+        assert!(waited <= age + Duration::from_secs(2), "{waited:?}");
+    }
+    assert!(lane.stats().is_balanced());
+}
