@@ -21,6 +21,7 @@ fn naming(needle: &str) -> Vec<String> {
     let mut naming: Vec<_> = files
         .iter()
         .filter(|path| !path.ends_with("tests.rs") && !path.ends_with("architecture.rs"))
+        .filter(|path| !path.components().any(|part| part.as_os_str() == "tests"))
         .filter(|path| {
             let text = std::fs::read_to_string(path).unwrap();
             let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
@@ -68,6 +69,9 @@ fn the_pure_rooms_know_no_clock_and_no_runtime() {
         "address.rs",
         "association.rs",
         "codec.rs",
+        "congestion.rs",
+        "congestion/cubic.rs",
+        "congestion/rtt.rs",
         "control.rs",
         "frame.rs",
         "lane.rs",

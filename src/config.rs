@@ -33,6 +33,21 @@ pub enum Runtime {
     },
 }
 
+/// What decides how much of a connection may be in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Congestion {
+    /// Keeps the queue in the network about a millisecond long, whatever the buffer's size, so that
+    /// gossip does not stand behind the tells that were sent before it. Holds its own beside flows
+    /// that fill the buffer, and does not take single losses for congestion. After Copa (Arun and
+    /// Balakrishnan, NSDI 2018).
+    #[default]
+    LowDelay,
+    /// Cubic (RFC 9438), as TCP mostly uses it: fills the buffer of the narrowest link until it
+    /// overflows, and gossip waits as long as that buffer lasts.
+    Cubic,
+}
+
 /// A node's configuration; made by [`Config::builder`], which checks it.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -58,6 +73,7 @@ pub struct Config {
     pub(crate) idle_release: Option<Duration>,
     pub(crate) backoff_min: Duration,
     pub(crate) backoff_max: Duration,
+    pub(crate) congestion: Congestion,
     pub(crate) max_udp_payload: u16,
     pub(crate) socket_buffer: usize,
 }
@@ -89,6 +105,7 @@ impl Config {
             idle_release: Some(Duration::from_secs(300)),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
+            congestion: Congestion::LowDelay,
             max_udp_payload: 4096,
             socket_buffer: 4 * 1024 * 1024,
         })
@@ -245,6 +262,8 @@ settings! {
     /// The longest wait between dials, and the wait after a failure that only a change of
     /// certificates or configuration can mend. Default 10 s.
     backoff_max: Duration,
+    /// The congestion controller of each connection. Default [`Congestion::LowDelay`].
+    congestion: Congestion,
     /// The largest UDP payload that path MTU discovery tries, 1200 to 6500 bytes. Default 4096, which
     /// loopback and jumbo frames carry; on other paths discovery settles below.
     max_udp_payload: u16,

@@ -73,6 +73,7 @@ pub mod atomr;
 mod backend;
 mod codec;
 mod config;
+mod congestion;
 mod control;
 mod delivery;
 mod dev_certs;
@@ -96,7 +97,9 @@ mod transport;
 
 pub use address::{Address, Incarnation, SCHEME};
 pub use backend::in_process::InProcessNetwork;
-pub use config::{Config, ConfigBuilder, Runtime};
+#[cfg(feature = "custom-socket")]
+pub use backend::quic::CustomSocket;
+pub use config::{Config, ConfigBuilder, Congestion, Runtime};
 #[doc(hidden)]
 pub use dev_certs::DevCertOptions;
 pub use dev_certs::{DevCa, DevCertError, DevCertificate, DevFiles};

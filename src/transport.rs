@@ -1,6 +1,7 @@
 //! [`ClusterTransport`]: a node as its user holds it, whatever carries it.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -55,9 +56,34 @@ impl ClusterTransport {
     /// [`BindError`]: the port is in use, the advertised address cannot be dialled or is not covered
     /// by the certificate, no runtime.
     pub fn bind(config: Config, identity: &Identity) -> Result<Self, BindError> {
+        Self::over_quic(config, identity, QuicBackend::bind)
+    }
+
+    /// [`bind`](Self::bind) with a socket of the caller's own in place of a UDP socket: a simulated
+    /// network, or one that counts or filters. [`ConfigBuilder::bind`](crate::ConfigBuilder::bind) is
+    /// not used. Under tokio's paused clock the whole node runs in simulated time.
+    ///
+    /// # Errors
+    /// As for [`bind`](Self::bind).
+    #[cfg(feature = "custom-socket")]
+    pub fn bind_socket(
+        config: Config,
+        identity: &Identity,
+        socket: crate::backend::quic::CustomSocket,
+    ) -> Result<Self, BindError> {
+        Self::over_quic(config, identity, |config, identity| {
+            QuicBackend::bind_socket(config, identity, socket)
+        })
+    }
+
+    fn over_quic(
+        config: Config,
+        identity: &Identity,
+        bind: impl FnOnce(&Config, &Identity) -> Result<(QuicBackend, SocketAddr), BindError>,
+    ) -> Result<Self, BindError> {
         let (runtime, own) = runtime(&config)?;
         let entered = runtime.enter();
-        let (backend, bound) = QuicBackend::bind(&config, identity)?;
+        let (backend, bound) = bind(&config, identity)?;
         let host = config.advertise_host.clone().unwrap_or_else(|| bound.ip().to_string());
         let port = config.advertise_port.unwrap_or(bound.port());
         let address = Address::new(&config.system, host, port).map_err(ConfigError::from)?;

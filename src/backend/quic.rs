@@ -1,6 +1,7 @@
 //! QUIC: one UDP socket per node, on which it dials and accepts; one connection per link, one
 //! unidirectional stream per lane.
 
+mod congestion;
 mod link;
 mod settings;
 
@@ -41,6 +42,17 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// How long the last packets of closed connections may take to leave.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// A socket of the caller's own, for
+/// [`ClusterTransport::bind_socket`](crate::ClusterTransport::bind_socket).
+#[cfg(feature = "custom-socket")]
+#[derive(Debug)]
+pub struct CustomSocket {
+    /// What sends and receives datagrams.
+    pub socket: Arc<dyn AsyncUdpSocket>,
+    /// Seeds what quinn draws of random numbers, so that a simulation repeats itself.
+    pub seed: Option<[u8; 32]>,
+}
+
 pub(crate) struct QuicBackend {
     /// `None` once closed.
     endpoint: RwLock<Option<Endpoint>>,
@@ -58,6 +70,17 @@ impl QuicBackend {
     ) -> Result<(Self, SocketAddr), BindError> {
         let failed = |source| BindError::Socket { address: config.bind, source };
         let socket = open_socket(config).map_err(failed)?;
+        let socket = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
+        Self::on_socket(config, identity, socket, None)
+    }
+
+    fn on_socket(
+        config: &Config,
+        identity: &Identity,
+        socket: Arc<dyn AsyncUdpSocket>,
+        seed: Option<[u8; 32]>,
+    ) -> Result<(Self, SocketAddr), BindError> {
+        let failed = |source| BindError::Socket { address: config.bind, source };
         let bound = socket.local_addr().map_err(failed)?;
         let transport = Arc::new(transport_config(config));
         let mut server = ServerConfig::with_crypto(server_crypto(identity)?);
@@ -68,10 +91,11 @@ impl QuicBackend {
             .incoming_buffer_size_total(INCOMING_BUFFERS);
         let mut client = ClientConfig::new(client_crypto(identity)?);
         client.transport_config(transport);
-        let socket = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
         let open = Arc::downgrade(&socket);
+        let mut settings = endpoint_config(config, identity, bound.port());
+        settings.rng_seed(seed);
         let endpoint = Endpoint::new_with_abstract_socket(
-            endpoint_config(config, identity, bound.port()),
+            settings,
             Some(server),
             socket,
             Arc::new(TokioRuntime),
@@ -80,6 +104,16 @@ impl QuicBackend {
         let endpoint = RwLock::new(Some(endpoint));
         let limits = Limits { tell_lanes: config.tell_lanes, send_window: config.send_window };
         Ok((Self { endpoint, socket: open, client, limits, handshakes: Arc::default() }, bound))
+    }
+
+    /// On a socket of the caller's own.
+    #[cfg(feature = "custom-socket")]
+    pub(crate) fn bind_socket(
+        config: &Config,
+        identity: &Identity,
+        CustomSocket { socket, seed }: CustomSocket,
+    ) -> Result<(Self, SocketAddr), BindError> {
+        Self::on_socket(config, identity, socket, seed)
     }
 
     fn endpoint(&self) -> Option<Endpoint> {

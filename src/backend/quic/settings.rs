@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use quinn::congestion::CubicConfig;
+use quinn::congestion::{ControllerFactory, CubicConfig};
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{
     AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 
-use crate::config::Config;
+use super::congestion::LowDelayFactory;
+use crate::config::{Config, Congestion};
 use crate::control::ALPN;
 use crate::error::BindError;
 use crate::tls::{Identity, IdentityError};
@@ -45,8 +46,6 @@ pub(super) fn transport_config(config: &Config) -> TransportConfig {
     let mut acks = AckFrequencyConfig::default();
     // A lost tail waits for the peer's delay; the default of 25 ms is half of a local gossip's p99.
     acks.max_ack_delay(Some(Duration::from_millis(5)));
-    let mut cubic = CubicConfig::default();
-    cubic.initial_window((10 * u64::from(config.max_udp_payload)).max(14_720));
     let mut transport = TransportConfig::default();
     transport
         // Control, gossip and tells; permitted streams are allocated up front.
@@ -65,8 +64,19 @@ pub(super) fn transport_config(config: &Config) -> TransportConfig {
         .max_idle_timeout(IdleTimeout::try_from(config.idle_timeout).ok())
         .keep_alive_interval(Some(config.keep_alive))
         .mtu_discovery_config(Some(mtu))
-        .congestion_controller_factory(Arc::new(cubic));
+        .congestion_controller_factory(controllers(config));
     transport
+}
+
+fn controllers(config: &Config) -> Arc<dyn ControllerFactory + Send + Sync> {
+    match config.congestion {
+        Congestion::LowDelay => Arc::new(LowDelayFactory),
+        Congestion::Cubic => {
+            let mut cubic = CubicConfig::default();
+            cubic.initial_window((10 * u64::from(config.max_udp_payload)).max(14_720));
+            Arc::new(cubic)
+        }
+    }
 }
 
 pub(super) fn streams(tell_lanes: u8) -> u32 {

@@ -1,0 +1,173 @@
+//! How long gossip takes while tells saturate the link, and how much of the link the tells get.
+//!
+//! ```text
+//! cargo bench --bench isolation                  all links, about two minutes
+//! cargo bench --bench isolation -- --quick       shorter runs, in under a minute
+//! cargo bench --bench isolation -- 40ms cubic    cases whose name contains all of these
+//! ```
+//!
+//! Two nodes with real QUIC and TLS talk over a simulated network (`tests/simulated/network.rs`): a
+//! rate, a delay, a bounded queue and loss, in simulated time, the same for each run. One node tells
+//! as fast as the lanes take tells of 16 KiB, and gossips 200 bytes every 20 ms from the beginning, so
+//! that the controller's startup counts too. Each link is run with:
+//!
+//! | case | what |
+//! |---|---|
+//! | `low-delay` | the default |
+//! | `cubic` | `Congestion::Cubic` |
+//! | `one-stream` | Cubic, and the gossip in line behind the tells, as on one TCP connection |
+//! | `gossip-alone` | no tells |
+//! | `two` | two flows with the default controller through one link |
+//! | `beside-cubic` | a flow with the default controller, and one with Cubic |
+//!
+//! The exit code is 1 if the default controller misses a target in a full run. The figures also go to
+//! `bench/isolation.json` in cargo's target directory.
+
+mod figures;
+mod links;
+#[path = "../../tests/simulated/network.rs"]
+#[allow(dead_code)] // It has faults that only the tests use.
+mod network;
+mod probe;
+mod simulated;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cluster_quic::{Congestion, DevCa};
+
+use figures::{Figures, percentile};
+use links::{LINKS, Link};
+use simulated::Subject;
+
+/// An error of any kind: a benchmark only prints it.
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+
+const USAGE: &str = "\
+usage: cargo bench --bench isolation -- [--quick] [NAME]...
+
+  --quick   shorter runs, in which the startup weighs more; targets are not judged
+  NAME      only cases whose name contains it, such as 40ms, low-delay, cubic, two";
+
+struct Options {
+    quick: bool,
+    names: Vec<String>,
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.names.iter().all(|filter| name.contains(filter.as_str()))
+    }
+
+    /// Simulated time of a run: gigabits cost real time.
+    fn time(&self, link: &Link) -> Duration {
+        let fast = link.bytes_per_second > 100e6;
+        Duration::from_secs(match (self.quick, fast) {
+            (true, true) => 3,
+            (true, false) => 10,
+            (false, true) => 15,
+            (false, false) => 40,
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let mut options = Options { quick: false, names: Vec::new() };
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--bench" => {}
+            "--quick" => options.quick = true,
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                return ExitCode::SUCCESS;
+            }
+            name if !name.starts_with('-') => options.names.push(argument),
+            _ => {
+                eprintln!("isolation: there is no option {argument}\n\n{USAGE}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) if options.quick => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("isolation: a target was missed");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("isolation: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all targets were reached.
+fn run(options: &Options) -> Result<bool, Error> {
+    let ca = DevCa::new("isolation")?;
+    let mut figures = Figures::default();
+    println!(
+        "{:<36} {:>9} {:>9} {:>9} {:>12} {:>8}",
+        "case", "p50 ms", "p99 ms", "max ms", "p99 at most", "share %"
+    );
+    for link in &LINKS {
+        for subject in Subject::ALL {
+            let name = format!("{}/{}", link.name, subject.name());
+            if options.wants(&name) {
+                let outcome = simulated::one(&ca, link, subject, options.time(link))?;
+                one(&mut figures, link, subject, &name, &outcome);
+            }
+        }
+        for (case, second) in [("two", Congestion::LowDelay), ("beside-cubic", Congestion::Cubic)] {
+            let name = format!("{}/{case}", link.name);
+            if options.wants(&name) && !link.drops {
+                // They take their time to converge.
+                let parts = simulated::two(&ca, link, second, options.time(link) * 2)?;
+                two(&mut figures, second, &name, parts);
+            }
+        }
+    }
+    if figures.is_empty() {
+        return Err("no case has such a name".into());
+    }
+    println!("\nwritten to {}", figures.write()?.display());
+    Ok(figures.reached)
+}
+
+fn one(
+    figures: &mut Figures,
+    link: &Link,
+    subject: Subject,
+    name: &str,
+    outcome: &simulated::Outcome,
+) {
+    let mut delays: Vec<_> = outcome.delays.iter().map(|delay| delay.took * 1e3).collect();
+    delays.sort_by(f64::total_cmp);
+    let [p50, p99, max] = [0.5, 0.99, 1.0].map(|p| percentile(&delays, p));
+    let allowed = link.allowed().as_secs_f64() * 1e3;
+    let share = outcome.share * 100.0;
+    println!("{name:<36} {p50:>9.1} {p99:>9.1} {max:>9.1} {allowed:>12.1} {share:>8.1}");
+    for (metric, value) in [("gossip p50", p50), ("gossip p99", p99), ("gossip max", max)] {
+        figures.add(name, metric, "ms", value);
+    }
+    figures.add(name, "share of the link", "%", share);
+    if subject == Subject::LowDelay {
+        figures.reached &= p99 <= allowed && outcome.share >= link.least_share;
+    }
+}
+
+fn two(figures: &mut Figures, second: Congestion, name: &str, parts: [f64; 2]) {
+    let whole: f64 = parts.iter().sum();
+    let first = parts[0] / whole;
+    println!(
+        "{name:<36} the first has {:.0} % of what both get, {:.1} % of the link",
+        first * 100.0,
+        whole * 100.0
+    );
+    figures.add(name, "first flow's part", "%", first * 100.0);
+    figures.add(name, "share of the link", "%", whole * 100.0);
+    figures.reached &= match second {
+        Congestion::LowDelay => (0.4..=0.6).contains(&first),
+        _ => first >= 0.25,
+    };
+}

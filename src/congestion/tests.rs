@@ -1,0 +1,114 @@
+//! Flows through a simulated bottleneck; `model.rs` says what it simulates.
+
+mod model;
+
+use std::time::{Duration, Instant};
+
+use super::LowDelay;
+use model::{Control, Flow, Link, Model};
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn alone(link: Link, seconds: u64) -> Model {
+    Model::new(link, vec![Flow::new(Control::low_delay(), 0, 1000)]).run(seconds)
+}
+
+/// The part of a link of so many megabits that a flow had between two seconds.
+fn share(model: &Model, flow: usize, megabits: f64, from: u64, to: u64) -> f64 {
+    model.flows[flow].rate(from, to) / (megabits * 125_000.0)
+}
+
+fn tenth() -> Link {
+    Link::new(10.0, 20, 1_000_000)
+}
+
+fn hundred() -> Link {
+    Link::new(100.0, 10, 2_500_000)
+}
+
+#[test]
+fn the_queue_stays_short_and_the_link_full() {
+    for (link, megabits, propagation) in [(tenth(), 10.0, ms(10)), (hundred(), 100.0, ms(5))] {
+        let model = alone(link, 10);
+        let p99 = model.flows[0].delay(0.99, 1, 10);
+        assert!(p99 < propagation + ms(10), "{megabits} Mbit/s: {p99:?}");
+        assert!(share(&model, 0, megabits, 1, 10) > 0.95);
+        assert_eq!(model.drops, 0, "even in the startup");
+    }
+}
+
+#[test]
+fn random_loss_is_no_congestion() {
+    let model = alone(tenth().loss(0.01), 10);
+    assert!(share(&model, 0, 10.0, 1, 10) > 0.93);
+    assert!(model.flows[0].delay(0.99, 1, 10) < ms(20));
+}
+
+#[test]
+fn a_buffer_smaller_than_the_tolerated_delay_is_not_flooded() {
+    // 30 kB are 2.4 ms; 10 kB are 0.8 ms, and only losses tell of the queue. Of 86 000 packets:
+    // (quinn's pacer sends bursts of ten packets, 14 kB, so 10 kB cannot hold one.)
+    for (buffer, drops, least) in [(30_000, 1_500, 0.9), (10_000, 4_000, 0.55)] {
+        let model = alone(Link::new(100.0, 10, buffer), 10);
+        let share = share(&model, 0, 100.0, 1, 10);
+        assert!(share > least, "{share} with {buffer} B, {} drops", model.drops);
+        assert!(model.drops < drops, "{} drops with {buffer} B", model.drops);
+    }
+}
+
+#[test]
+fn a_rate_that_drops_to_a_tenth_and_comes_back_is_followed() {
+    let model = alone(hundred().rate_from(4, 10.0).rate_from(8, 100.0), 12);
+    let flow = &model.flows[0];
+    assert!(flow.delay(0.99, 5, 8) < ms(15), "{:?}", flow.delay(0.99, 5, 8));
+    // With 2 % of a round trip's packets more each round, the tenth is reached again slowly.
+    let low = share(&model, 0, 10.0, 5, 8);
+    assert!(low > 0.75, "{low}");
+    assert!(share(&model, 0, 100.0, 9, 12) > 0.9);
+    assert!(flow.delay(0.99, 9, 12) < ms(15));
+}
+
+#[test]
+fn a_longer_route_is_not_taken_for_a_queue() {
+    let model = alone(hundred().rtt_from(4, 40), 12);
+    assert!(share(&model, 0, 100.0, 6, 12) > 0.9, "{}", share(&model, 0, 100.0, 6, 12));
+    assert!(model.flows[0].delay(0.99, 6, 12) < ms(30));
+}
+
+#[test]
+fn two_flows_share_fairly() {
+    for (link, megabits) in [(tenth(), 10.0), (hundred(), 100.0)] {
+        let flows = [0, 2].map(|starts| Flow::new(Control::low_delay(), starts, 1000));
+        let model = Model::new(link, flows.into()).run(16);
+        for n in 0..2 {
+            let share = share(&model, n, megabits, 6, 16);
+            assert!((0.4..0.6).contains(&share), "{megabits} Mbit/s, flow {n}: {share}");
+        }
+        assert!(model.flows[0].delay(0.99, 6, 16) < ms(25));
+    }
+}
+
+#[test]
+fn a_flow_that_fills_the_buffer_does_not_push_it_aside() {
+    let flows = vec![Flow::new(Control::low_delay(), 0, 1000), Flow::new(Control::cubic(), 2, 20)];
+    let model = Model::new(hundred(), flows).run(30);
+    assert!(share(&model, 0, 100.0, 4, 20) > 0.25, "{}", share(&model, 0, 100.0, 4, 20));
+    // Once it is gone, so is the queue.
+    assert!(share(&model, 0, 100.0, 27, 30) > 0.9);
+    let after = model.flows[0].delay(0.99, 27, 30);
+    assert!(after < ms(15), "{after:?}");
+}
+
+#[test]
+fn persistent_congestion_begins_anew() {
+    let begin = Instant::now();
+    let mut control = LowDelay::new(begin, 1452);
+    control.lost(begin + ms(500), begin, 14_520, true);
+    assert_eq!(control.window(), 4 * 1452);
+    // Doubling again.
+    control.acked(begin + ms(501), 4 * 1452);
+    control.end_acks(begin + ms(511), 0, false);
+    assert_eq!(control.window(), 8 * 1452);
+}
