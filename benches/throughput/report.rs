@@ -156,7 +156,15 @@ impl Report {
         if self.tables.is_empty() {
             println!(
                 "\n{:<24} {:>10} {:>21} {:>8} {:>8} {:>7} {:>8} {:>9} {:>4}",
-                "case", "msg/s", "min-max", "MB/s", "cpu us", "x tcp", "x quinn", "inverted", "lost"
+                "case",
+                "msg/s",
+                "min-max",
+                "MB/s",
+                "cpu us",
+                "x tcp",
+                "x quinn",
+                "inverted",
+                "lost"
             );
         }
         let mut payload = None;
