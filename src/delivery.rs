@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::address::Address;
 use crate::control::{Instance, Resume};
 use crate::error::FrameError;
-use crate::frame::{self, Run};
+use crate::frame::{self, Run, TellDecoder};
 use crate::lane::Lane;
 use crate::sink::RemoteMessageSink;
 use crate::stats::ReceivedStats;
@@ -366,22 +366,31 @@ fn deliver_run(
     let mut done = Done::default();
     let mut rest = &run.bytes[..];
     let mut next = run.first;
-    while let Some(frame) = frame::next_frame(&mut rest) {
-        match frame::decode_tell(frame) {
-            Ok(tell) => {
-                if catch_unwind(AssertUnwindSafe(|| sink.deliver(from, tell))).is_err() {
-                    done.panics += 1;
-                    report(Fault::SinkPanicked(lane));
+    let mut decoder = TellDecoder::default();
+    // Per frame, so that a slow sink's progress is seen and can be acknowledged.
+    let handled = |next: &mut u64| {
+        *next += 1;
+        run.position.store(*next, Ordering::Release);
+    };
+    loop {
+        // One guard for as many frames as go well: a panic costs the frame that it comes from.
+        let all = catch_unwind(AssertUnwindSafe(|| {
+            while let Some(frame) = frame::next_frame(&mut rest) {
+                match decoder.decode(frame) {
+                    Ok(tell) => sink.deliver(from, tell),
+                    Err(error) => {
+                        done.refused += 1;
+                        report(Fault::Frame { lane, error, epoch: run.epoch });
+                    }
                 }
+                handled(&mut next);
             }
-            Err(error) => {
-                done.refused += 1;
-                report(Fault::Frame { lane, error, epoch: run.epoch });
-            }
+        }));
+        if all.is_ok() {
+            return done;
         }
-        next += 1;
-        // Per frame, so that a slow sink's progress is seen and can be acknowledged.
-        run.position.store(next, Ordering::Release);
+        done.panics += 1;
+        report(Fault::SinkPanicked(lane));
+        handled(&mut next);
     }
-    done
 }
