@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, Fields};
 use crate::error::FrameError;
 
+mod run;
+
+pub(crate) use run::{FrameDecoder, Run};
+
 /// The longest frame, in bytes and without its length prefix: 16 MiB, as in `atomr-cluster`.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 
@@ -295,80 +299,4 @@ pub(crate) fn next_frame<'a>(run: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (frame, rest) = run.split_at_checked(len)?;
     *run = rest;
     Some(&frame[PREFIX..])
-}
-
-/// Cuts the chunks of one stream into runs of whole frames.
-///
-/// A chunk that begins and ends with a frame is passed on as it is; what straddles chunks is
-/// gathered in one growing buffer, so that memory follows the bytes that came and never a claimed
-/// length.
-#[derive(Debug, Default)]
-pub(crate) struct FrameDecoder {
-    partial: BytesMut,
-}
-
-/// Bytes that are made room for on a length prefix's word.
-const CREDIT: usize = 256 * 1024;
-
-/// Whole frames in one contiguous buffer, prefixes included.
-#[derive(Debug, Clone)]
-pub(crate) struct Run {
-    pub(crate) bytes: Bytes,
-    pub(crate) frames: u64,
-}
-
-impl FrameDecoder {
-    /// Takes the next chunk of the stream; returns the frames that it completed, if any.
-    pub(crate) fn push(&mut self, chunk: Bytes) -> Result<Option<Run>, FrameError> {
-        if self.partial.is_empty() {
-            let (frames, len) = whole_frames(&chunk, u64::MAX)?;
-            if len == chunk.len() {
-                return Ok((frames > 0).then_some(Run { bytes: chunk, frames }));
-            }
-        }
-        self.make_room(chunk.len());
-        self.partial.extend_from_slice(&chunk);
-        self.take()
-    }
-
-    /// Like [`push`](Self::push) for all of `chunks`, which is emptied: one run for the batch.
-    pub(crate) fn push_all(&mut self, chunks: &mut Vec<Bytes>) -> Result<Option<Run>, FrameError> {
-        if chunks.len() == 1 {
-            return chunks.pop().map_or(Ok(None), |chunk| self.push(chunk));
-        }
-        self.make_room(chunks.iter().map(Bytes::len).sum());
-        for chunk in chunks.drain(..) {
-            self.partial.extend_from_slice(&chunk);
-        }
-        self.take()
-    }
-
-    /// Bytes held of a frame that is not yet complete.
-    pub(crate) fn pending(&self) -> usize {
-        self.partial.len()
-    }
-
-    /// Makes room for `len` more bytes, and beyond them for what the frame under way still wants, as
-    /// far as a claim is worth memory.
-    fn make_room(&mut self, len: usize) {
-        if self.partial.capacity() - self.partial.len() >= len {
-            return;
-        }
-        let claimed = frame_len(&self.partial).ok().flatten().unwrap_or(0);
-        let wanted = claimed.saturating_sub(self.partial.len()).min(CREDIT);
-        self.partial.reserve(len.max(wanted));
-    }
-
-    fn take(&mut self) -> Result<Option<Run>, FrameError> {
-        let (frames, len) = whole_frames(&self.partial, u64::MAX)?;
-        if frames == 0 {
-            return Ok(None);
-        }
-        let bytes = self.partial.split_to(len).freeze();
-        if self.partial.is_empty() {
-            // Lets go of the block, which an idle lane would otherwise keep.
-            self.partial = BytesMut::new();
-        }
-        Ok(Some(Run { bytes, frames }))
-    }
 }
