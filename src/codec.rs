@@ -4,6 +4,8 @@
 //! `atomr-cluster` puts on its wires, so it is what stands here. Decoding has a limit: without one,
 //! a string that claims 64 TiB in ten bytes aborts the process on allocation.
 
+use std::str::Utf8Error;
+
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bytes::{BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,7 @@ pub(crate) fn split_tag(bytes: &[u8]) -> Result<(u32, &[u8]), FrameError> {
 }
 
 /// The bytes that bincode's varint needs for a length.
+#[inline]
 pub(crate) const fn varint_len(n: usize) -> usize {
     match n {
         0..=250 => 1,
@@ -58,10 +61,23 @@ pub(crate) const fn varint_len(n: usize) -> usize {
 }
 
 /// Appends a length, as bincode does before text and bytes.
+#[inline]
 pub(crate) fn put_len(buf: &mut BytesMut, n: usize) {
+    match short_len(n) {
+        Some(byte) => buf.put_u8(byte),
+        None => put_long_len(buf, n),
+    }
+}
+
+/// The one byte that stands for a length below 251.
+#[inline]
+pub(crate) fn short_len(n: usize) -> Option<u8> {
+    u8::try_from(n).ok().filter(|byte| *byte < U16)
+}
+
+fn put_long_len(buf: &mut BytesMut, n: usize) {
     match varint_len(n) {
-        1 => buf.put_u8(n as u8),
-        3 => {
+        0..=3 => {
             buf.put_u8(U16);
             buf.put_u16_le(n as u16);
         }
@@ -77,6 +93,7 @@ pub(crate) fn put_len(buf: &mut BytesMut, n: usize) {
 }
 
 /// Appends a length and the bytes it counts.
+#[inline]
 pub(crate) fn put_bytes(buf: &mut BytesMut, bytes: &[u8]) {
     put_len(buf, bytes.len());
     buf.extend_from_slice(bytes);
@@ -92,59 +109,106 @@ const U64: u8 = 253;
 /// and stays the measure of what is right: a property test compares the two.
 pub(crate) struct Fields<'a>(&'a [u8]);
 
+/// Why fields cannot be taken: small, since it is in every result; it becomes words when it is told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Malformed {
+    Short { wanted: u64, left: usize },
+    Length(u8),
+    Option(u8),
+    Text(Utf8Error),
+    Trailing(usize),
+}
+
+impl From<Malformed> for FrameError {
+    #[cold]
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Short { wanted, left } => {
+                Self::Decode(format!("{wanted} bytes wanted, and {left} are left"))
+            }
+            Malformed::Length(byte) => Self::Decode(format!("{byte} begins no length")),
+            Malformed::Option(byte) => Self::Decode(format!("{byte} is neither Some nor None")),
+            Malformed::Text(error) => Self::Decode(error.to_string()),
+            Malformed::Trailing(bytes) => Self::Trailing { bytes },
+        }
+    }
+}
+
 impl<'a> Fields<'a> {
+    #[inline]
     pub(crate) fn of(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], FrameError> {
+    #[inline]
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.len()?;
-        let (bytes, rest) = usize::try_from(len)
-            .ok()
-            .and_then(|len| self.0.split_at_checked(len))
-            .ok_or_else(|| self.short(len))?;
+        let split = usize::try_from(len).ok().and_then(|len| self.0.split_at_checked(len));
+        let Some((bytes, rest)) = split else { return Err(self.short(len)) };
         self.0 = rest;
         Ok(bytes)
     }
 
-    pub(crate) fn text(&mut self) -> Result<&'a str, FrameError> {
-        std::str::from_utf8(self.bytes()?).map_err(|e| FrameError::Decode(e.to_string()))
+    /// Text. `like` is what is most likely to stand here: text that was checked before, and is not
+    /// checked again where it comes again.
+    #[inline]
+    pub(crate) fn text(&mut self, like: &'a str) -> Result<&'a str, Malformed> {
+        let bytes = self.bytes()?;
+        if bytes == like.as_bytes() {
+            return Ok(like);
+        }
+        std::str::from_utf8(bytes).map_err(Malformed::Text)
     }
 
-    pub(crate) fn optional_text(&mut self) -> Result<Option<&'a str>, FrameError> {
+    #[inline]
+    pub(crate) fn optional_text(
+        &mut self,
+        like: Option<&'a str>,
+    ) -> Result<Option<&'a str>, Malformed> {
         match self.array()? {
             [0] => Ok(None),
-            [1] => self.text().map(Some),
-            [other] => Err(FrameError::Decode(format!("{other} is neither Some nor None"))),
+            [1] => self.text(like.unwrap_or_default()).map(Some),
+            [other] => Err(Malformed::Option(other)),
         }
     }
 
     /// Nothing may be left.
-    pub(crate) fn end(self) -> Result<(), FrameError> {
+    #[inline]
+    pub(crate) fn end(self) -> Result<(), Malformed> {
         match self.0.len() {
             0 => Ok(()),
-            bytes => Err(FrameError::Trailing { bytes }),
+            bytes => Err(Malformed::Trailing(bytes)),
         }
     }
 
-    fn len(&mut self) -> Result<u64, FrameError> {
+    #[inline]
+    fn len(&mut self) -> Result<u64, Malformed> {
         match self.array()? {
-            [U16] => self.array().map(|bytes| u16::from_le_bytes(bytes).into()),
-            [U32] => self.array().map(|bytes| u32::from_le_bytes(bytes).into()),
-            [U64] => self.array().map(u64::from_le_bytes),
             [small] if small < U16 => Ok(small.into()),
-            [other] => Err(FrameError::Decode(format!("{other} begins no length"))),
+            [first] => self.long_len(first),
         }
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
-        let (array, rest) = self.0.split_first_chunk().ok_or_else(|| self.short(N as u64))?;
+    fn long_len(&mut self, first: u8) -> Result<u64, Malformed> {
+        match first {
+            U16 => self.array().map(|bytes| u16::from_le_bytes(bytes).into()),
+            U32 => self.array().map(|bytes| u32::from_le_bytes(bytes).into()),
+            U64 => self.array().map(u64::from_le_bytes),
+            other => Err(Malformed::Length(other)),
+        }
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let Some((array, rest)) = self.0.split_first_chunk() else {
+            return Err(self.short(N as u64));
+        };
         self.0 = rest;
         Ok(*array)
     }
 
-    fn short(&self, wanted: u64) -> FrameError {
-        FrameError::Decode(format!("{wanted} bytes wanted, and {} are left", self.0.len()))
+    fn short(&self, wanted: u64) -> Malformed {
+        Malformed::Short { wanted, left: self.0.len() }
     }
 }
 

@@ -106,7 +106,7 @@ impl Config {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             congestion: Congestion::LowDelay,
-            max_udp_payload: 4096,
+            max_udp_payload: 6500,
             socket_buffer: 4 * 1024 * 1024,
         })
     }
@@ -264,8 +264,9 @@ settings! {
     backoff_max: Duration,
     /// The congestion controller of each connection. Default [`Congestion::LowDelay`].
     congestion: Congestion,
-    /// The largest UDP payload that path MTU discovery tries, 1200 to 6500 bytes. Default 4096, which
-    /// loopback and jumbo frames carry; on other paths discovery settles below.
+    /// The largest UDP payload that path MTU discovery tries, 1200 to 6500 bytes. Default 6500, which
+    /// loopback and jumbo frames carry; on other paths discovery settles below. (Ten of them, which quinn
+    /// hands over at a time, must not exceed 64 KiB.)
     max_udp_payload: u16,
     /// Bytes of the UDP socket's send and receive buffers. Default 4 MiB; the system may grant less
     /// (on Linux `net.core.rmem_max` and `wmem_max`), which is logged once.

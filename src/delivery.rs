@@ -10,13 +10,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::address::Address;
 use crate::control::{Instance, Resume};
 use crate::error::FrameError;
-use crate::frame::{self, Run};
+use crate::frame::{self, Run, TellDecoder};
 use crate::lane::Lane;
 use crate::sink::RemoteMessageSink;
 use crate::stats::ReceivedStats;
@@ -197,8 +196,7 @@ struct LaneState {
 #[derive(Debug)]
 struct Waiting {
     first: u64,
-    frames: u64,
-    bytes: Bytes,
+    run: Run,
     epoch: u64,
     /// The position of the instance that sent it.
     position: Arc<AtomicU64>,
@@ -236,7 +234,7 @@ impl InboundLane {
         if state.epoch != epoch {
             return Ok(Pushed::Fenced);
         }
-        let Run { mut bytes, mut frames } = run;
+        let mut run = run;
         let mut first = first;
         let next = match state.next {
             Some(next) => next,
@@ -246,21 +244,17 @@ impl InboundLane {
             }
         };
         if first < next {
-            let old = frames.min(next - first);
-            let (_, len) = frame::whole_frames(&bytes, old)?;
-            state.stats.duplicates += old;
-            bytes = bytes.slice(len..);
-            frames -= old;
+            state.stats.duplicates += run.skip(next - first)?;
             first = next;
         }
-        state.next = Some(first + frames);
-        if frames == 0 {
+        state.next = Some(first + run.frames);
+        if run.frames == 0 {
             return Ok(Pushed::Queued);
         }
-        state.bytes += bytes.len();
-        state.stats.waiting_frames += frames;
+        state.bytes += run.len;
+        state.stats.waiting_frames += run.frames;
         let position = Arc::clone(&state.position);
-        state.queue.push_back(Waiting { first, frames, bytes, epoch, position });
+        state.queue.push_back(Waiting { first, run, epoch, position });
         Ok(if std::mem::replace(&mut state.delivering, true) {
             Pushed::Queued
         } else {
@@ -268,9 +262,9 @@ impl InboundLane {
         })
     }
 
-    /// Waits until the lane has room for more; a fenced reader returns too, and finds out.
-    /// Cancel-safe.
-    pub(crate) async fn room(&self, inbound: &Inbound, epoch: u64) {
+    /// Waits until the lane has room for more; a fenced reader returns too, and finds out. Returns how
+    /// much waits in it already. Cancel-safe.
+    pub(crate) async fn room(&self, inbound: &Inbound, epoch: u64) -> usize {
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
@@ -278,7 +272,7 @@ impl InboundLane {
             {
                 let state = self.lock();
                 if state.bytes < inbound.budget || state.epoch != epoch {
-                    return;
+                    return state.bytes;
                 }
             }
             room.await;
@@ -335,17 +329,18 @@ pub(crate) fn deliver(
                 return;
             }
         }
-        for run in batch.drain(..) {
-            let done = deliver_run(from, lane.lane, &run, sink, report);
+        for waiting in batch.drain(..) {
+            let done = deliver_run(from, lane.lane, &waiting, sink, report);
+            let Run { frames, len, .. } = waiting.run;
             let mut state = lane.lock();
-            state.bytes -= run.bytes.len();
-            state.stats.waiting_frames -= run.frames;
-            state.stats.delivered_frames += run.frames - done.refused;
+            state.bytes -= len;
+            state.stats.waiting_frames -= frames;
+            state.stats.delivered_frames += frames - done.refused;
             state.stats.refused_frames += done.refused;
             state.stats.sink_panics += done.panics;
             drop(state);
             lane.room.notify_waiters();
-            inbound.note_delivered(run.bytes.len());
+            inbound.note_delivered(len);
         }
     }
 }
@@ -359,29 +354,44 @@ struct Done {
 fn deliver_run(
     from: &Address,
     lane: Lane,
-    run: &Waiting,
+    waiting: &Waiting,
     sink: &dyn RemoteMessageSink,
     report: &dyn Fn(Fault),
 ) -> Done {
     let mut done = Done::default();
-    let mut rest = &run.bytes[..];
-    let mut next = run.first;
-    while let Some(frame) = frame::next_frame(&mut rest) {
-        match frame::decode_tell(frame) {
-            Ok(tell) => {
-                if catch_unwind(AssertUnwindSafe(|| sink.deliver(from, tell))).is_err() {
-                    done.panics += 1;
-                    report(Fault::SinkPanicked(lane));
+    let mut pieces = waiting.run.pieces.iter();
+    let mut rest: &[u8] = &[];
+    let mut next = waiting.first;
+    let mut decoder = TellDecoder::default();
+    // Per frame, so that a slow sink's progress is seen and can be acknowledged.
+    let handled = |next: &mut u64| {
+        *next += 1;
+        waiting.position.store(*next, Ordering::Release);
+    };
+    loop {
+        // One guard for as many frames as go well: a panic costs the frame that it comes from.
+        let all = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let Some(frame) = frame::next_frame(&mut rest) else {
+                    let Some(piece) = pieces.next() else { return };
+                    rest = piece;
+                    continue;
+                };
+                match decoder.decode(frame) {
+                    Ok(tell) => sink.deliver(from, tell),
+                    Err(error) => {
+                        done.refused += 1;
+                        report(Fault::Frame { lane, error, epoch: waiting.epoch });
+                    }
                 }
+                handled(&mut next);
             }
-            Err(error) => {
-                done.refused += 1;
-                report(Fault::Frame { lane, error, epoch: run.epoch });
-            }
+        }));
+        if all.is_ok() {
+            return done;
         }
-        next += 1;
-        // Per frame, so that a slow sink's progress is seen and can be acknowledged.
-        run.position.store(next, Ordering::Release);
+        done.panics += 1;
+        report(Fault::SinkPanicked(lane));
+        handled(&mut next);
     }
-    done
 }

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, Fields};
 use crate::error::FrameError;
 
+mod run;
+
+pub(crate) use run::{FrameDecoder, Run};
+
 /// The longest frame, in bytes and without its length prefix: 16 MiB, as in `atomr-cluster`.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 
@@ -39,8 +43,7 @@ impl<G: Serialize> ClusterFrame<G> {
             Self::Gossip(gossip) => encode_gossip(gossip, &mut buf)?,
             Self::RemoteTell(tell) => {
                 let tell = tell.borrowed();
-                check_len(tell.encoded_len())?;
-                encode_tell(&tell, &mut buf)?;
+                encode_tell(&tell, check_len(tell.encoded_len())?, &mut buf);
             }
         }
         buf.advance(PREFIX);
@@ -58,7 +61,8 @@ impl<G: serde::de::DeserializeOwned> ClusterFrame<G> {
         match codec::split_tag(bytes)? {
             (TAG_GOSSIP, body) => codec::decode(body).map(Self::Gossip),
             (TAG_TELL, body) => {
-                decode_tell_body(body).map(|tell| Self::RemoteTell(tell.to_owned()))
+                let tell = TellDecoder::default().body(body)?;
+                Ok(Self::RemoteTell(tell.to_owned()))
             }
             (tag, _) => Err(FrameError::UnknownVariant { tag }),
         }
@@ -93,7 +97,7 @@ impl RemoteTell {
 
 /// A message to an actor on another node, borrowed: from the caller's own buffers when sent, from
 /// the received chunk when delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RemoteTellRef<'a> {
     /// Path of the actor that gets it.
     pub target_path: &'a str,
@@ -118,6 +122,7 @@ impl RemoteTellRef<'_> {
     }
 
     /// The length of the frame's encoding in bytes, without its prefix.
+    #[inline]
     pub fn encoded_len(&self) -> usize {
         let field = |len: usize| codec::varint_len(len) + len;
         1 + field(self.target_path.len())
@@ -152,20 +157,30 @@ impl Tell for RemoteTellRef<'_> {
     }
 }
 
-/// Appends a tell's frame, prefix included. The caller has checked its length.
-pub(crate) fn encode_tell(tell: &RemoteTellRef<'_>, buf: &mut BytesMut) -> Result<(), FrameError> {
-    encode_prefixed(buf, |buf| {
-        codec::put_len(buf, TAG_TELL as usize);
-        codec::put_bytes(buf, tell.target_path.as_bytes());
-        codec::put_bytes(buf, tell.manifest.as_bytes());
-        codec::put_bytes(buf, tell.payload);
-        buf.put_u8(tell.sender_path.is_some().into());
-        if let Some(path) = tell.sender_path {
-            codec::put_bytes(buf, path.as_bytes());
+/// Appends a tell's frame, prefix included. `len` is its [`encoded_len`](RemoteTellRef::encoded_len),
+/// which the caller has checked.
+#[inline]
+pub(crate) fn encode_tell(tell: &RemoteTellRef<'_>, len: u32, buf: &mut BytesMut) {
+    // Each piece costs a call and a check for room, so the first bytes go as one.
+    let [a, b, c, d] = len.to_be_bytes();
+    match codec::short_len(tell.target_path.len()) {
+        Some(path_len) => buf.extend_from_slice(&[a, b, c, d, TELL_BYTE, path_len]),
+        None => {
+            buf.extend_from_slice(&[a, b, c, d, TELL_BYTE]);
+            codec::put_len(buf, tell.target_path.len());
         }
-        Ok(())
-    })
+    }
+    buf.extend_from_slice(tell.target_path.as_bytes());
+    codec::put_bytes(buf, tell.manifest.as_bytes());
+    codec::put_bytes(buf, tell.payload);
+    buf.put_u8(tell.sender_path.is_some().into());
+    if let Some(path) = tell.sender_path {
+        codec::put_bytes(buf, path.as_bytes());
+    }
 }
+
+/// A tell's tag as bincode writes it.
+const TELL_BYTE: u8 = TAG_TELL as u8;
 
 /// Appends a gossip frame, prefix included.
 pub(crate) fn encode_gossip<G: Serialize + ?Sized>(
@@ -178,25 +193,41 @@ pub(crate) fn encode_gossip<G: Serialize + ?Sized>(
     })
 }
 
-/// Decodes a frame of a tell lane (without its prefix), borrowing from it.
-pub(crate) fn decode_tell(frame: &[u8]) -> Result<RemoteTellRef<'_>, FrameError> {
-    match codec::split_tag(frame)? {
-        (TAG_TELL, body) => decode_tell_body(body),
-        (TAG_GOSSIP, _) => Err(FrameError::WrongLane { what: "gossip" }),
-        (tag, _) => Err(FrameError::UnknownVariant { tag }),
-    }
+/// Decodes the frames of a tell lane (without their prefixes), borrowing from them.
+///
+/// Paths and manifests come again and again: what stands in a frame as in the one before it has been
+/// found to be text, and is not checked twice.
+#[derive(Default)]
+pub(crate) struct TellDecoder<'a> {
+    last: RemoteTellRef<'a>,
 }
 
-fn decode_tell_body(body: &[u8]) -> Result<RemoteTellRef<'_>, FrameError> {
-    let mut fields = Fields::of(body);
-    let tell = RemoteTellRef {
-        target_path: fields.text()?,
-        manifest: fields.text()?,
-        payload: fields.bytes()?,
-        sender_path: fields.optional_text()?,
-    };
-    fields.end()?;
-    Ok(tell)
+impl<'a> TellDecoder<'a> {
+    #[inline]
+    pub(crate) fn decode(&mut self, frame: &'a [u8]) -> Result<RemoteTellRef<'a>, FrameError> {
+        match frame {
+            [TELL_BYTE, body @ ..] => self.body(body),
+            _ => match codec::split_tag(frame)? {
+                (TAG_TELL, body) => self.body(body),
+                (TAG_GOSSIP, _) => Err(FrameError::WrongLane { what: "gossip" }),
+                (tag, _) => Err(FrameError::UnknownVariant { tag }),
+            },
+        }
+    }
+
+    #[inline]
+    fn body(&mut self, body: &'a [u8]) -> Result<RemoteTellRef<'a>, FrameError> {
+        let mut fields = Fields::of(body);
+        let tell = RemoteTellRef {
+            target_path: fields.text(self.last.target_path)?,
+            manifest: fields.text(self.last.manifest)?,
+            payload: fields.bytes()?,
+            sender_path: fields.optional_text(self.last.sender_path)?,
+        };
+        fields.end()?;
+        self.last = tell;
+        Ok(tell)
+    }
 }
 
 /// Decodes a frame of the gossip lane (without its prefix).
@@ -229,6 +260,7 @@ pub(crate) fn encode_prefixed(
 }
 
 /// A frame's length as its prefix has it.
+#[inline]
 pub(crate) fn check_len(len: usize) -> Result<u32, FrameError> {
     match u32::try_from(len) {
         Ok(0) => Err(FrameError::Empty),
@@ -238,6 +270,7 @@ pub(crate) fn check_len(len: usize) -> Result<u32, FrameError> {
 }
 
 /// The length of the first frame in `bytes`, prefix included, if its prefix is there.
+#[inline]
 fn frame_len(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     let Some(prefix) = bytes.first_chunk::<PREFIX>() else { return Ok(None) };
     let len = check_len(u32::from_be_bytes(*prefix) as usize)?;
@@ -246,6 +279,7 @@ fn frame_len(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
 
 /// Counts the whole frames at the start of `bytes`, up to `max` of them: how many, and their length
 /// in bytes with prefixes.
+#[inline]
 pub(crate) fn whole_frames(bytes: &[u8], max: u64) -> Result<(u64, usize), FrameError> {
     let (mut frames, mut at) = (0, 0);
     while frames < max {
@@ -259,85 +293,10 @@ pub(crate) fn whole_frames(bytes: &[u8], max: u64) -> Result<(u64, usize), Frame
 }
 
 /// Takes the first frame off a run of whole frames, without its prefix.
+#[inline]
 pub(crate) fn next_frame<'a>(run: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = frame_len(run).ok()??;
     let (frame, rest) = run.split_at_checked(len)?;
     *run = rest;
     Some(&frame[PREFIX..])
-}
-
-/// Cuts the chunks of one stream into runs of whole frames.
-///
-/// A chunk that begins and ends with a frame is passed on as it is; what straddles chunks is
-/// gathered in one growing buffer, so that memory follows the bytes that came and never a claimed
-/// length.
-#[derive(Debug, Default)]
-pub(crate) struct FrameDecoder {
-    partial: BytesMut,
-}
-
-/// Bytes that are made room for on a length prefix's word.
-const CREDIT: usize = 256 * 1024;
-
-/// Whole frames in one contiguous buffer, prefixes included.
-#[derive(Debug, Clone)]
-pub(crate) struct Run {
-    pub(crate) bytes: Bytes,
-    pub(crate) frames: u64,
-}
-
-impl FrameDecoder {
-    /// Takes the next chunk of the stream; returns the frames that it completed, if any.
-    pub(crate) fn push(&mut self, chunk: Bytes) -> Result<Option<Run>, FrameError> {
-        if self.partial.is_empty() {
-            let (frames, len) = whole_frames(&chunk, u64::MAX)?;
-            if len == chunk.len() {
-                return Ok((frames > 0).then_some(Run { bytes: chunk, frames }));
-            }
-        }
-        self.make_room(chunk.len());
-        self.partial.extend_from_slice(&chunk);
-        self.take()
-    }
-
-    /// Like [`push`](Self::push) for all of `chunks`, which is emptied: one run for the batch.
-    pub(crate) fn push_all(&mut self, chunks: &mut Vec<Bytes>) -> Result<Option<Run>, FrameError> {
-        if chunks.len() == 1 {
-            return chunks.pop().map_or(Ok(None), |chunk| self.push(chunk));
-        }
-        self.make_room(chunks.iter().map(Bytes::len).sum());
-        for chunk in chunks.drain(..) {
-            self.partial.extend_from_slice(&chunk);
-        }
-        self.take()
-    }
-
-    /// Bytes held of a frame that is not yet complete.
-    pub(crate) fn pending(&self) -> usize {
-        self.partial.len()
-    }
-
-    /// Makes room for `len` more bytes, and beyond them for what the frame under way still wants, as
-    /// far as a claim is worth memory.
-    fn make_room(&mut self, len: usize) {
-        if self.partial.capacity() - self.partial.len() >= len {
-            return;
-        }
-        let claimed = frame_len(&self.partial).ok().flatten().unwrap_or(0);
-        let wanted = claimed.saturating_sub(self.partial.len()).min(CREDIT);
-        self.partial.reserve(len.max(wanted));
-    }
-
-    fn take(&mut self) -> Result<Option<Run>, FrameError> {
-        let (frames, len) = whole_frames(&self.partial, u64::MAX)?;
-        if frames == 0 {
-            return Ok(None);
-        }
-        let bytes = self.partial.split_to(len).freeze();
-        if self.partial.is_empty() {
-            // Lets go of the block, which an idle lane would otherwise keep.
-            self.partial = BytesMut::new();
-        }
-        Ok(Some(Run { bytes, frames }))
-    }
 }

@@ -33,7 +33,11 @@ pub enum Lane {
 impl Lane {
     /// The lane of a tell, out of `lanes`: a stable hash of its target path, so that the order per
     /// target is kept and one large tell delays its own lane alone.
+    #[inline]
     pub(crate) fn of_target(target_path: &str, lanes: u8) -> u8 {
+        if lanes == 1 {
+            return 0;
+        }
         // Only the sender computes it, but a lane must not change with a library's version:
         // multiply-fold over 8-byte words, as in wyhash.
         const K: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -46,9 +50,13 @@ impl Lane {
         for word in words {
             hash = fold(hash, u64::from_le_bytes(*word));
         }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        hash = fold(fold(hash, u64::from_le_bytes(last)), K);
+        // The rest, filled up with zeros: cut off the last whole word where there is one.
+        let last = match target_path.as_bytes().last_chunk::<8>() {
+            Some(_) if rest.is_empty() => 0,
+            Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
+            None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
+        hash = fold(fold(hash, last), K);
         // The high half of a product spreads a hash over a range without a division (Lemire 2019).
         ((u128::from(hash) * u128::from(lanes)) >> 64) as u8
     }
@@ -125,6 +133,18 @@ mod tests {
         assert_eq!(Lane::of_target("akka.quic://s@h:1/user/a", 16), 13);
         assert_eq!(Lane::of_target("akka.quic://s@h:1/user/b", 16), 14);
         assert_eq!(Lane::of_target("", 16), 13);
+        for (path, lane) in [
+            ("/user/target-00", 10),
+            ("/", 2),
+            ("/a", 10),
+            ("/user", 13),
+            ("/users/", 0),
+            ("/users/b", 0),
+            ("/users/bc", 2),
+            ("/user/éü/0123", 14),
+        ] {
+            assert_eq!(Lane::of_target(path, 16), lane, "{path}");
+        }
     }
 
     #[test]

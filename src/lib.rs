@@ -71,6 +71,8 @@ mod association;
 #[cfg(feature = "atomr")]
 pub mod atomr;
 mod backend;
+#[doc(hidden)]
+pub mod bench_support;
 mod codec;
 mod config;
 mod congestion;

@@ -28,6 +28,11 @@ use crate::stream::{ControlReader, Intake};
 /// How long a writer whose lane is full of small segments waits for more to go with the next.
 const COALESCE: Duration = Duration::from_millis(1);
 
+/// Received bytes that may wait for a lane's sink where they came in; what comes on top is copied. A
+/// frame in place keeps a batch of packets of up to 64 KiB, which a lane that stands still would keep for
+/// as long.
+const PINNED: usize = 128 * 1024;
+
 /// An active link's tasks; dropped, they end.
 pub(crate) struct Session<L: Link> {
     link: L,
@@ -342,12 +347,14 @@ async fn read_gossip<L: Link>(
 ) -> Result<(), AssociationError> {
     let handlers = shared.node.handlers.wait().await;
     while let Some(run) = intake.run().await? {
-        let mut rest = &run.bytes[..];
-        while let Some(frame) = next_frame(&mut rest) {
-            if let Err(error) = handlers.gossip.receive(&shared.peer.address, frame).await {
-                let (lane, epoch) = (Lane::Gossip, shared.inbound_epoch);
-                shared.peer.report(delivery::Fault::Frame { lane, error, epoch });
-                return Ok(());
+        for piece in &run.pieces {
+            let mut rest = &piece[..];
+            while let Some(frame) = next_frame(&mut rest) {
+                if let Err(error) = handlers.gossip.receive(&shared.peer.address, frame).await {
+                    let (lane, epoch) = (Lane::Gossip, shared.inbound_epoch);
+                    shared.peer.report(delivery::Fault::Frame { lane, error, epoch });
+                    return Ok(());
+                }
             }
         }
         let received = &shared.peer.inbound.gossip_received;
@@ -370,8 +377,11 @@ async fn read_tells<L: Link>(
     };
     let mut next = first;
     loop {
-        lane.room(inbound, shared.inbound_epoch).await;
-        let Some(run) = intake.run().await? else { return Ok(()) };
+        let waiting = lane.room(inbound, shared.inbound_epoch).await;
+        let Some(mut run) = intake.run().await? else { return Ok(()) };
+        if waiting > PINNED {
+            run.compact();
+        }
         let frames = run.frames;
         let pushed = lane.push(shared.inbound_epoch, next, run);
         next += frames;

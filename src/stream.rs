@@ -1,5 +1,7 @@
 //! A received stream: its header, then runs of whole frames; and the control lane read as messages.
 
+use std::collections::VecDeque;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::control::{Control, ControlError, MAX_CONTROL, STREAM_HEADER, parse_stream_header};
@@ -74,7 +76,8 @@ impl<R: LaneReader> Intake<R> {
 #[derive(Debug)]
 pub(crate) struct ControlReader<R> {
     intake: Intake<R>,
-    run: Bytes,
+    /// Whole messages, the next one at the front of the first.
+    pieces: VecDeque<Bytes>,
 }
 
 impl<R: LaneReader> ControlReader<R> {
@@ -82,7 +85,7 @@ impl<R: LaneReader> ControlReader<R> {
     pub(crate) async fn open(reader: R) -> Result<Self, AssociationError> {
         let mut intake = Intake::with_limit(reader, MAX_CONTROL + PREFIX);
         match intake.header().await? {
-            (Lane::Control, _) => Ok(Self { intake, run: Bytes::new() }),
+            (Lane::Control, _) => Ok(Self { intake, pieces: VecDeque::new() }),
             (lane, _) => {
                 Err(AssociationError::Protocol(format!("the {lane} lane came before the greeting")))
             }
@@ -91,14 +94,20 @@ impl<R: LaneReader> ControlReader<R> {
 
     /// The next message; `None` at the lane's end.
     pub(crate) async fn next(&mut self) -> Result<Option<Control>, AssociationError> {
-        while self.run.is_empty() {
+        let mut piece = self.pieces.pop_front();
+        while piece.is_none() {
             let Some(run) = self.intake.run().await? else { return Ok(None) };
-            self.run = run.bytes;
+            self.pieces = run.pieces.into();
+            piece = self.pieces.pop_front();
         }
-        let mut rest = &self.run[..];
+        let mut piece = piece.unwrap_or_default();
+        let mut rest = &piece[..];
         let message = next_frame(&mut rest).map(Control::decode);
-        let used = self.run.len() - rest.len();
-        self.run.advance(used);
+        let used = piece.len() - rest.len();
+        piece.advance(used);
+        if !piece.is_empty() {
+            self.pieces.push_front(piece);
+        }
         match message {
             Some(Ok(message)) => Ok(Some(message)),
             Some(Err(e @ ControlError::Version { .. })) => {

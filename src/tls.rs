@@ -17,10 +17,11 @@ use std::time::SystemTime;
 
 use aws_lc_rs::{digest, hmac};
 use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self as provider, cipher_suite};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
 
 pub use error::IdentityError;
 pub(crate) use failure::classify;
@@ -244,8 +245,35 @@ fn crypto_provider() -> Arc<CryptoProvider> {
             provider::kx_group::SECP256R1,
             provider::kx_group::SECP384R1,
         ],
+        cipher_suites: cipher_suites(),
         ..provider::default_provider()
     })
+}
+
+/// The dialler's order decides. AES with a 128-bit key leads where the processor has instructions for it:
+/// it is the suite that TLS 1.3 demands of everyone, and takes a fifth less of the time that encryption
+/// takes than a 256-bit key (a twentieth of all). Without the instructions ChaCha20 is the fast one, and
+/// AES in software is slow.
+fn cipher_suites() -> Vec<SupportedCipherSuite> {
+    let aes = [cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS13_AES_256_GCM_SHA384]
+        .into_iter();
+    let chacha = std::iter::once(cipher_suite::TLS13_CHACHA20_POLY1305_SHA256);
+    if has_aes_instructions() { aes.chain(chacha).collect() } else { chacha.chain(aes).collect() }
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+fn has_aes_instructions() -> bool {
+    std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn has_aes_instructions() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes")
+}
+
+#[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+fn has_aes_instructions() -> bool {
+    false
 }
 
 fn configuration(error: rustls::Error) -> IdentityError {

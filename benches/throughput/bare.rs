@@ -13,7 +13,7 @@ use quinn::{
     RecvStream, SendStream, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use rustls::RootCertStore;
-use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -190,7 +190,7 @@ fn transport_config() -> Result<TransportConfig, Error> {
     Ok(transport)
 }
 
-const MAX_UDP_PAYLOAD: u16 = 4096;
+const MAX_UDP_PAYLOAD: u16 = 6500;
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
 /// A socket, and mutual TLS with a certificate of `ca`, as a node has them.
@@ -200,7 +200,11 @@ fn endpoint(ca: &DevCa) -> Result<Endpoint, Error> {
     let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes())?;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.certificate().as_bytes())?)?;
-    let (roots, provider) = (Arc::new(roots), Arc::new(default_provider()));
+    let mut provider = default_provider();
+    // As src/tls.rs has them on a processor with AES instructions.
+    provider.cipher_suites =
+        vec![cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS13_AES_256_GCM_SHA384];
+    let (roots, provider) = (Arc::new(roots), Arc::new(provider));
     let tls13 = &[&rustls::version::TLS13];
 
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());

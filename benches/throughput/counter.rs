@@ -31,6 +31,8 @@ pub(crate) struct Outcome {
     pub(crate) bytes: u64,
     pub(crate) inversions: u64,
     pub(crate) lost: u64,
+    /// The whole process's, over the round; where the system tells.
+    pub(crate) cpu: Option<Duration>,
 }
 
 pub(crate) struct Counter {
@@ -146,6 +148,7 @@ impl Counter {
             bytes: total(|target| &target.bytes),
             inversions: total(|target| &target.inversions),
             lost: targets.iter().map(Target::lost).sum(),
+            cpu: None,
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Row {
     payload: usize,
     /// Tells per second, round by round.
     rates: Vec<f64>,
+    /// Processor time per tell in microseconds, where it is known.
+    cpu: Option<f64>,
     megabytes: f64,
     inversions: u64,
     lost: u64,
@@ -49,6 +51,9 @@ impl Row {
         outcomes: &[Outcome],
     ) -> Self {
         let per_second = |n: u64, outcome: &Outcome| n as f64 / outcome.took.as_secs_f64();
+        let per_tell =
+            |outcome: &Outcome| Some(outcome.cpu?.as_secs_f64() * 1e6 / outcome.tells as f64);
+        let cpu: Vec<_> = outcomes.iter().filter_map(per_tell).collect();
         let megabytes = outcomes.iter().map(|outcome| per_second(outcome.bytes, outcome) / 1e6);
         Self {
             name,
@@ -56,6 +61,7 @@ impl Row {
             payload,
             ours,
             rates: outcomes.iter().map(|outcome| per_second(outcome.tells, outcome)).collect(),
+            cpu: (!cpu.is_empty()).then(|| median(cpu)),
             megabytes: median(megabytes.collect()),
             inversions: outcomes.iter().map(|outcome| outcome.inversions).sum(),
             lost: outcomes.iter().map(|outcome| outcome.lost).sum(),
@@ -94,6 +100,7 @@ impl Row {
             figure("inversions", "tells", self.inversions as f64),
             figure("lost", "tells", self.lost as f64),
         ];
+        figures.extend(self.cpu.map(|cpu| figure("processor time per tell", "us", cpu)));
         for (against, ratio) in AGAINST.iter().zip(self.ratios) {
             let Some(ratio) = ratio else { continue };
             let against =
@@ -148,8 +155,16 @@ impl Report {
         }
         if self.tables.is_empty() {
             println!(
-                "\n{:<24} {:>10} {:>21} {:>8} {:>7} {:>8} {:>9} {:>4}",
-                "case", "msg/s", "min-max", "MB/s", "x tcp", "x quinn", "inverted", "lost"
+                "\n{:<24} {:>10} {:>21} {:>8} {:>8} {:>7} {:>8} {:>9} {:>4}",
+                "case",
+                "msg/s",
+                "min-max",
+                "MB/s",
+                "cpu us",
+                "x tcp",
+                "x quinn",
+                "inverted",
+                "lost"
             );
         }
         let mut payload = None;
@@ -158,9 +173,10 @@ impl Report {
                 println!();
             }
             let (min, max) = row.bounds();
+            let cpu = row.cpu.map_or("".into(), |cpu| format!("{cpu:.3}"));
             let [tcp, quinn] = row.ratios.map(|r| r.map_or("".into(), |r| format!("{r:.2}")));
             println!(
-                "{:<24} {:>10} {:>21} {:>8.1} {tcp:>7} {quinn:>8} {:>9} {:>4}",
+                "{:<24} {:>10} {:>21} {:>8.1} {cpu:>8} {tcp:>7} {quinn:>8} {:>9} {:>4}",
                 row.name,
                 grouped(row.rate()),
                 format!("{}-{}", grouped(min), grouped(max)),
@@ -190,7 +206,7 @@ impl Figure {
     fn json(&self) -> String {
         let Self { case, metric, unit, value, against } = self;
         let mut json = format!(
-            r#"{{"case": "{case}", "metric": "{metric}", "unit": "{unit}", "value": {value:.1}"#
+            r#"{{"case": "{case}", "metric": "{metric}", "unit": "{unit}", "value": {value:.3}"#
         );
         if let Some((against, ratio)) = against {
             let _ = write!(json, r#", "against": "{against}", "ratio": {ratio:.3}"#);

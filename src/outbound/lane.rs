@@ -34,6 +34,7 @@ impl TellLane {
     /// A frame larger than the whole budget is taken by an empty lane, so that the limit on frames
     /// is the same whatever the budget.
     pub(crate) fn push(&self, tell: &RemoteTellRef<'_>, len: usize) -> Result<Wake, Refused> {
+        let frame_len = frame::check_len(len).map_err(Refused::Frame)?;
         let len = len + PREFIX;
         let mut queue = self.lock();
         let q = &mut *queue;
@@ -54,9 +55,7 @@ impl TellLane {
             q.granted += grant;
         }
         q.make_room(len);
-        if let Err(e) = frame::encode_tell(tell, &mut q.tail) {
-            return Err(Refused::Frame(e));
-        }
+        frame::encode_tell(tell, frame_len, &mut q.tail);
         q.tail_frames += 1;
         q.next += 1;
         q.held = held;

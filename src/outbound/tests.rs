@@ -27,7 +27,7 @@ fn numbers(chunk: &[u8]) -> Vec<u64> {
     let mut rest = chunk;
     let mut numbers = Vec::new();
     while let Some(frame) = frame::next_frame(&mut rest) {
-        let payload = frame::decode_tell(frame).unwrap().payload;
+        let payload = frame::TellDecoder::default().decode(frame).unwrap().payload;
         numbers.push(u64::from_le_bytes(*payload.first_chunk().unwrap()));
     }
     assert!(rest.is_empty(), "a chunk holds whole frames");
