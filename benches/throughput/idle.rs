@@ -74,7 +74,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> Result<()
         return Err(format!("idle: {limit} files may be open, too few").into());
     }
     let (settle, watch) = match options.quick {
-        true => (Duration::from_millis(1500), Duration::from_secs(3)),
+        true => (Duration::from_millis(1500), Duration::from_secs(2)),
         false => (Duration::from_secs(4), Duration::from_secs(12)),
     };
     let ca = DevCa::new("throughput")?;

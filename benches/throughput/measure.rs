@@ -134,7 +134,7 @@ async fn calibrate(case: &Case, payload: usize, round_time: Duration) -> Result<
         let outcome = round(case, load).await?;
         let took = outcome.took;
         best = best.max(load.tells as f64 / took.as_secs_f64());
-        if took >= WARM.min(round_time) {
+        if took >= WARM.min(round_time / 2) {
             let tells = best * round_time.as_secs_f64();
             let at_least = 64.min(load.tells);
             return Ok(Load { tells: (tells as u64).max(at_least), ..load });
