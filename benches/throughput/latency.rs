@@ -95,7 +95,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> Result<()
         Arc::new(tcp::connect().await?),
         Arc::new(ours::in_process().await?),
     ];
-    let pings = (options.round * 3 / 2 / 9).as_millis() as usize;
+    let pings = if options.quick { 20 } else { 100 };
     let mut rounds: [Vec<[f64; 4]>; 4] = Default::default();
     let mut all: [[Vec<f64>; 2]; 4] = Default::default();
     for round in 0..=options.rounds * 3 {

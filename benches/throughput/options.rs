@@ -52,7 +52,7 @@ pub(crate) struct Options {
 impl Options {
     /// `None` if help was asked for.
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let round = Duration::from_millis(1200);
+        let round = Duration::from_millis(900);
         let mut options =
             Self { quick: false, rounds: 5, round, groups: Vec::new(), names: Vec::new() };
         for argument in arguments {
