@@ -36,12 +36,13 @@ fn payload(sequence: u64, len: usize) -> Vec<u8> {
     payload
 }
 
-/// Sends all of `load`, a window ahead of what has arrived.
-async fn paced(counter: &Counter, load: Load, send: impl Fn(String, Vec<u8>)) {
-    let path = target_path(0);
-    for sequence in 0..load.tells {
-        counter.keep_window(sequence, window(load.payload), 1).await;
-        send(path.clone(), payload(sequence, load.payload));
+/// Sends all of `load`, a window ahead of what has arrived. `send` gets the target's number too.
+async fn paced(counter: &Counter, load: Load, send: impl Fn(usize, String, Vec<u8>)) {
+    let paths: Vec<_> = (0..load.targets).map(target_path).collect();
+    for sent in 0..load.tells {
+        counter.keep_window(sent, window(load.payload), load.targets).await;
+        let (sequence, target) = (sent / paths.len() as u64, sent as usize % paths.len());
+        send(target, paths[target].clone(), payload(sequence, load.payload));
     }
 }
 
@@ -49,41 +50,56 @@ fn sink(counter: &Arc<Counter>) -> Arc<dyn RemoteMessageSink> {
     Arc::new(CountingSink(Arc::clone(counter)))
 }
 
+/// One node that sends, and those that it sends to: target `i` is at node `i % nodes`.
 pub(crate) struct Tcp {
     from: TcpClusterTransport,
-    to: Address,
+    to: Vec<Address>,
     counter: Arc<Counter>,
-    _to: TcpClusterTransport,
-    _gossip: mpsc::UnboundedReceiver<GossipPdu>,
+    _to: Vec<(TcpClusterTransport, mpsc::UnboundedReceiver<GossipPdu>)>,
+}
+
+/// A node that does not listen yet.
+pub(crate) fn tcp_node() -> Result<TcpClusterTransport, Error> {
+    let bind = "127.0.0.1:0".parse()?;
+    Ok(TcpClusterTransport::new(Address::remote("akka.tcp", "bench", "127.0.0.1", 0), bind))
 }
 
 impl Tcp {
-    pub(crate) async fn new() -> Result<Self, Error> {
+    pub(crate) async fn new(peers: usize) -> Result<Self, Error> {
         let counter = Arc::new(Counter::new());
-        let bind = "127.0.0.1:0".parse()?;
-        let node = |name: &str| {
-            TcpClusterTransport::new(Address::remote("akka.tcp", name, "127.0.0.1", 0), bind)
-        };
-        let (from, to) = (node("a"), node("b"));
-        let address = to.listen().await?;
-        let (gossip, received) = mpsc::unbounded_channel();
-        to.start(gossip, sink(&counter));
-        // One alone: tells that are sent before there is a connection open one each, and get lost.
-        let load = Load { tells: 1, payload: 64, targets: 1 };
-        let begun = counter.begin(load);
-        from.send_remote(&address, target_path(0), "bench".into(), payload(0, load.payload), None);
-        counter.end(load, begun).await;
-        Ok(Self { from, to: address, counter, _to: to, _gossip: received })
+        let from = tcp_node()?;
+        let (mut to, mut nodes) = (Vec::new(), Vec::new());
+        for _ in 0..peers {
+            let node = tcp_node()?;
+            to.push(node.listen().await?);
+            let (gossip, received) = mpsc::unbounded_channel();
+            node.start(gossip, sink(&counter));
+            nodes.push((node, received));
+        }
+        let tcp = Self { from, to, counter, _to: nodes };
+        // One to each: tells that are sent before there is a connection open one each, and get lost.
+        let load = Load { tells: peers as u64, targets: peers, ..Load::simple(1, 64) };
+        let begun = tcp.counter.begin(load);
+        for n in 0..peers {
+            tcp.tell(n, target_path(n), payload(0, load.payload));
+        }
+        match tcp.counter.end(load, begun).await.lost {
+            0 => Ok(tcp),
+            lost => Err(format!("TCP: {lost} of {peers} first tells did not come").into()),
+        }
+    }
+
+    fn tell(&self, target: usize, path: String, payload: Vec<u8>) {
+        let to = &self.to[target % self.to.len()];
+        self.from.send_remote(to, path, "bench".into(), payload, None);
     }
 }
 
 impl Subject for Tcp {
     fn send(self: Arc<Self>, load: Load) -> Sending {
         Box::pin(async move {
-            paced(&self.counter, load, |path, payload| {
-                self.from.send_remote(&self.to, path, "bench".into(), payload, None);
-            })
-            .await;
+            paced(&self.counter, load, |target, path, payload| self.tell(target, path, payload))
+                .await;
             Ok(())
         })
     }
@@ -116,7 +132,7 @@ impl InProcess {
 impl Subject for InProcess {
     fn send(self: Arc<Self>, load: Load) -> Sending {
         Box::pin(async move {
-            paced(&self.counter, load, |path, payload| {
+            paced(&self.counter, load, |_, path, payload| {
                 self.from.send_remote(&self.to, path, "bench".into(), payload, None);
             })
             .await;

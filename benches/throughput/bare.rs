@@ -13,7 +13,7 @@ use quinn::{
     RecvStream, SendStream, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use rustls::RootCertStore;
-use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -22,15 +22,15 @@ use tokio::sync::Mutex;
 
 use crate::Error;
 use crate::counter::{Counter, Load, target_path};
-use crate::measure::{Sending, Subject};
+use crate::measure::{SET_UP, Sending, Subject, within};
 
 const CHUNK: usize = 64 * 1024;
-const PREFIX: usize = 4;
+pub(crate) const PREFIX: usize = 4;
 const ALPN: &[u8] = b"bare";
 
 /// As on the wire: bincode's encoding of a `ClusterFrame`, borrowed.
 #[derive(Serialize, Deserialize)]
-enum Frame<'a> {
+pub(crate) enum Frame<'a> {
     Gossip(()),
     #[serde(borrow)]
     RemoteTell(RemoteTellRef<'a>),
@@ -39,16 +39,26 @@ enum Frame<'a> {
 pub(crate) struct Bare {
     stream: Mutex<SendStream>,
     counter: Arc<Counter>,
-    _ends: [(Endpoint, Connection); 2],
+    _ends: Ends,
+}
+
+pub(crate) type Ends = [(Endpoint, Connection); 2];
+
+/// A connection between two endpoints: the dialling side, then the other.
+pub(crate) async fn connect(ca: &DevCa) -> Result<Ends, Error> {
+    let (from, to) = (endpoint(ca)?, endpoint(ca)?);
+    let dialled = from.connect(to.local_addr()?, "127.0.0.1")?;
+    let accepted = async { Ok::<_, Error>(to.accept().await.ok_or("closed")?.await?) };
+    let both = async { tokio::join!(dialled, accepted) };
+    let (dialled, accepted) = within(SET_UP, "a bare connection", both).await?;
+    let (dialled, accepted) = (dialled?, accepted?);
+    Ok([(from, dialled), (to, accepted)])
 }
 
 impl Bare {
     pub(crate) async fn new(ca: &DevCa) -> Result<Self, Error> {
-        let (from, to) = (endpoint(ca)?, endpoint(ca)?);
-        let dialled = from.connect(to.local_addr()?, "127.0.0.1")?;
-        let accepted = async { Ok::<_, Error>(to.accept().await.ok_or("closed")?.await?) };
-        let (dialled, accepted) = tokio::join!(dialled, accepted);
-        let (dialled, accepted) = (dialled?, accepted?);
+        let ends = connect(ca).await?;
+        let [(_, dialled), (_, accepted)] = &ends;
         let counter = Arc::new(Counter::new());
         let stream = dialled.open_uni().await?;
         let (receiving, count) = (accepted.clone(), Arc::clone(&counter));
@@ -56,8 +66,7 @@ impl Bare {
             // Ends with the connection; an earlier end shows as tells that never come.
             let _ = receive(&receiving, &count).await;
         });
-        let _ends = [(from, dialled), (to, accepted)];
-        Ok(Self { stream: Mutex::new(stream), counter, _ends })
+        Ok(Self { stream: Mutex::new(stream), counter, _ends: ends })
     }
 
     async fn send_all(&self, load: Load) -> Result<(), Error> {
@@ -105,7 +114,7 @@ impl bincode::enc::write::Writer for Appender<'_> {
     }
 }
 
-fn encode(frame: &Frame<'_>, chunk: &mut BytesMut) -> Result<(), Error> {
+pub(crate) fn encode(frame: &Frame<'_>, chunk: &mut BytesMut) -> Result<(), Error> {
     let start = chunk.len();
     chunk.extend_from_slice(&[0; PREFIX]);
     bincode::serde::encode_into_writer(frame, Appender(chunk), bincode::config::standard())?;
@@ -153,14 +162,16 @@ fn whole(bytes: &[u8]) -> usize {
 }
 
 fn count(frame: &[u8], counter: &Counter) -> Result<(), Error> {
-    let decoded = bincode::serde::borrow_decode_from_slice(
-        &frame[PREFIX..],
-        bincode::config::standard().with_limit::<{ 32 << 20 }>(),
-    )?;
-    if let (Frame::RemoteTell(tell), _) = decoded {
+    if let Frame::RemoteTell(tell) = decode(&frame[PREFIX..])? {
         counter.record(tell.target_path, tell.payload);
     }
     Ok(())
+}
+
+/// A frame without its prefix.
+pub(crate) fn decode(frame: &[u8]) -> Result<Frame<'_>, Error> {
+    let config = bincode::config::standard().with_limit::<{ 32 << 20 }>();
+    Ok(bincode::serde::borrow_decode_from_slice(frame, config)?.0)
 }
 
 /// The transport's default settings for quinn; they are those of `src/backend/quic/settings.rs`, which has
@@ -190,7 +201,7 @@ fn transport_config() -> Result<TransportConfig, Error> {
     Ok(transport)
 }
 
-const MAX_UDP_PAYLOAD: u16 = 6500;
+const MAX_UDP_PAYLOAD: u16 = 4096;
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
 /// A socket, and mutual TLS with a certificate of `ca`, as a node has them.
@@ -200,11 +211,7 @@ fn endpoint(ca: &DevCa) -> Result<Endpoint, Error> {
     let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes())?;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.certificate().as_bytes())?)?;
-    let mut provider = default_provider();
-    // As src/tls.rs has them on a processor with AES instructions.
-    provider.cipher_suites =
-        vec![cipher_suite::TLS13_AES_128_GCM_SHA256, cipher_suite::TLS13_AES_256_GCM_SHA384];
-    let (roots, provider) = (Arc::new(roots), Arc::new(provider));
+    let (roots, provider) = (Arc::new(roots), Arc::new(default_provider()));
     let tls13 = &[&rustls::version::TLS13];
 
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());

@@ -6,33 +6,47 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::process;
+
 /// The most targets of one round.
 pub(crate) const MAX_TARGETS: usize = 64;
 
-/// How many tells come between two wake-ups of a sender that keeps to a window.
-const PACE: u64 = 64;
+/// How many tells can come, over all targets, without waking a sender that keeps to a window: less
+/// than the smallest window, lest it waits for ever.
+const UNNOTICED: usize = 256;
+
+/// How many of one target's tells come between two wake-ups, at most; a power of two.
+const MAX_PACE: u64 = 64;
 
 /// A round without any progress for so long is given up.
-const STALLED: Duration = Duration::from_secs(10);
+pub(crate) const STALLED: Duration = Duration::from_secs(10);
 
-/// What a round sends. Tell `i` goes to target `i % targets`.
+/// What a round sends. Tell `i` goes to target `i % targets`, which is for sender `target % senders`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) tells: u64,
     pub(crate) payload: usize,
     pub(crate) targets: usize,
+    pub(crate) senders: usize,
+}
+
+impl Load {
+    /// One sender, one target.
+    pub(crate) fn simple(tells: u64, payload: usize) -> Self {
+        Self { tells, payload, targets: 1, senders: 1 }
+    }
 }
 
 /// What arrived of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outcome {
     pub(crate) took: Duration,
+    /// Processor time of the whole process meanwhile, where the system tells.
+    pub(crate) cpu: Option<Duration>,
     pub(crate) tells: u64,
     pub(crate) bytes: u64,
     pub(crate) inversions: u64,
     pub(crate) lost: u64,
-    /// The whole process's, over the round; where the system tells.
-    pub(crate) cpu: Option<Duration>,
 }
 
 pub(crate) struct Counter {
@@ -42,8 +56,17 @@ pub(crate) struct Counter {
     open: AtomicUsize,
     /// When the last tell came, in nanoseconds since `epoch`.
     ended: AtomicU64,
+    /// A target's wake-ups come when its count has none of these bits.
+    pace: AtomicU64,
     done: Notify,
     progress: Notify,
+}
+
+/// When a round began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begun {
+    at: u64,
+    cpu: Option<Duration>,
 }
 
 /// On cache lines of its own, since lanes deliver concurrently.
@@ -71,6 +94,7 @@ impl Counter {
             targets: std::array::from_fn(|_| Target::default()),
             open: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
+            pace: AtomicU64::new(MAX_PACE - 1),
             done: Notify::new(),
             progress: Notify::new(),
         }
@@ -97,7 +121,7 @@ impl Counter {
         add(&target.sum, sequence);
         add(&target.bytes, payload.len() as u64);
         let count = target.count.fetch_add(1, Relaxed) + 1;
-        if count.is_multiple_of(PACE) {
+        if count & self.pace.load(Relaxed) == 0 {
             self.progress.notify_one();
         }
         if count == target.expected.load(Relaxed) && self.open.fetch_sub(1, Relaxed) == 1 {
@@ -107,9 +131,11 @@ impl Counter {
         }
     }
 
-    /// Forgets everything, and expects `load`. Returns the time, for [`end`](Self::end).
-    pub(crate) fn begin(&self, load: Load) -> u64 {
+    /// Forgets everything, and expects `load`.
+    pub(crate) fn begin(&self, load: Load) -> Begun {
         let targets = load.targets as u64;
+        let pace = (UNNOTICED / load.targets + 1).next_power_of_two() as u64 / 2;
+        self.pace.store(pace.clamp(1, MAX_PACE) - 1, Relaxed);
         for (n, target) in (0..).zip(&self.targets) {
             for figure in
                 [&target.count, &target.next, &target.sum, &target.bytes, &target.inversions]
@@ -124,11 +150,11 @@ impl Counter {
             target.expected.store(expected, Relaxed);
         }
         self.open.store(load.targets.min(load.tells as usize), Relaxed);
-        self.now()
+        Begun { at: self.now(), cpu: process::cpu_time() }
     }
 
     /// Waits for the last tell, or until none has come for [`STALLED`].
-    pub(crate) async fn end(&self, load: Load, begun: u64) -> Outcome {
+    pub(crate) async fn end(&self, load: Load, begun: Begun) -> Outcome {
         let mut seen = self.received(load.targets);
         while timeout(STALLED, self.done.notified()).await.is_err() {
             let received = self.received(load.targets);
@@ -139,16 +165,17 @@ impl Counter {
             }
             seen = received;
         }
+        let cpu = process::cpu_time().zip(begun.cpu).map(|(now, then)| now.saturating_sub(then));
         let targets = &self.targets[..load.targets];
         let total =
             |of: fn(&Target) -> &AtomicU64| targets.iter().map(|t| of(t).load(Relaxed)).sum();
         Outcome {
-            took: Duration::from_nanos(self.ended.load(Relaxed) - begun),
+            took: Duration::from_nanos(self.ended.load(Relaxed).saturating_sub(begun.at)),
+            cpu,
             tells: total(|target| &target.count),
             bytes: total(|target| &target.bytes),
             inversions: total(|target| &target.inversions),
             lost: targets.iter().map(Target::lost).sum(),
-            cpu: None,
         }
     }
 

@@ -13,13 +13,17 @@ use cluster_quic::{
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::counter::{MAX_TARGETS, target_path};
-use crate::measure::{self, Case, progress, size};
+use crate::measure::{self, Case, named, progress, within};
 use crate::options::Options;
 use crate::report::{Figure, Report, grouped, median};
-use crate::{Error, PAYLOADS, ours};
+use crate::{Error, ours};
 
+const PAYLOADS: [usize; 3] = [64, 1024, 64 * 1024];
 const LANES: [u8; 5] = [1, 2, 4, 8, 16];
 const CASES: [&str; 5] = ["lanes-1", "lanes-2", "lanes-4", "lanes-8", "lanes-16"];
+
+/// What one measurement of delays has, beside its time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a small tell is sent.
 const PROBE: Duration = Duration::from_millis(2);
@@ -44,7 +48,9 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> Result<()
     for round in 0..rounds {
         for (lanes, delays) in LANES.into_iter().zip(&mut delays) {
             progress(&format!("{lanes} lanes: delays, round {} of {rounds}", round + 1));
-            let measured = delays_beside_bulk(&ca, lanes, options.round * 2).await?;
+            let time = options.round * 2;
+            let measured = delays_beside_bulk(&ca, lanes, time);
+            let measured = within(time * 2 + PATIENCE, "delays beside bulk", measured).await??;
             for (all, one) in delays.iter_mut().zip(measured) {
                 all.extend(one);
             }
@@ -63,8 +69,7 @@ fn summarize(delays: &[[Vec<f64>; 4]], report: &mut Report) {
     );
     let mut figures = Vec::new();
     for ((case, lanes), delays) in CASES.iter().zip(LANES).zip(delays) {
-        let rate =
-            |payload| report.rate(&format!("{case}/{}", size(payload))).map_or("-".into(), grouped);
+        let rate = |payload| report.rate(&named(case, payload)).map_or("-".into(), grouped);
         let [small, medium, large] = PAYLOADS.map(rate);
         let _ = write!(table, "\n{lanes:>5} {small:>10} {medium:>9} {large:>8} |");
         let metrics = ["p50 other lane", "p99 other lane", "p50 same lane", "p99 same lane"];

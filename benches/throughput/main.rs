@@ -1,29 +1,42 @@
-//! How many tells per second, and how many bytes, against what there is otherwise.
+//! How many tells per second, how soon, and at what cost, against what there is otherwise.
 //!
 //! ```text
-//! cargo bench --bench throughput                 all cases, about three minutes
+//! cargo bench --bench throughput                 all groups but lanes, about seven minutes
 //! cargo bench --bench throughput -- --quick      the same in under a minute
+//! cargo bench --bench throughput -- rates        one group, or several
 //! cargo bench --bench throughput -- quic 64B     cases whose name contains all of these
 //! cargo bench --bench throughput -- lanes        what the number of tell lanes does
 //! ```
 //!
-//! Both nodes live in this process, on one tokio runtime of two workers, and talk over 127.0.0.1:
+//! All nodes live in this process, on one tokio runtime of two workers, and talk over 127.0.0.1:
 //!
-//! | case | what |
-//! |---|---|
-//! | `quic` | this crate's `ClusterTransport`, one target path, hence one tell lane |
-//! | `quic-8-targets` | the same with eight target paths, spread over the default lanes |
-//! | `tcp` | `atomr_cluster::TcpClusterTransport` |
-//! | `quinn` | bare quinn: the same frames in 64 KiB chunks on one stream, cut and decoded |
-//! | `in-process` | this crate's in-process backend |
-//! | `atomr-in-process` | `atomr_cluster::InProcessClusterTransport` |
+//! | group | case | what |
+//! |---|---|---|
+//! | `idle` | `idle-1000` | memory and processor time of idle associations; see `idle.rs` |
+//! | `latency` | `quic`, `quinn`, `tcp`, `in-process`, each with `/latency` | one tell at a time on an idle association; see `latency.rs` |
+//! | `rates` | `quic` | this crate's `ClusterTransport`, one target path, hence one tell lane |
+//! | | `quic-8-targets` | the same with eight target paths, spread over the default lanes |
+//! | | `tcp` | `atomr_cluster::TcpClusterTransport` |
+//! | | `quinn` | bare quinn: the same frames in 64 KiB chunks on one stream, cut and decoded |
+//! | | `in-process` | this crate's in-process backend |
+//! | | `atomr-in-process` | `atomr_cluster::InProcessClusterTransport` |
+//! | `senders` | `quic-1-sender` | one task, one target path |
+//! | | `quic-1-sender-8-targets` | one task, eight target paths |
+//! | | `quic-8-senders` | eight tasks that share one `Peer`, each with a target path of its own |
+//! | `peers` | `quic-1-peer`, `quic-4-peers`, `quic-32-peers` | one node and one task that sends to so many other nodes in turn: the rate of all together |
+//! | | `tcp-1-peer`, `tcp-4-peers`, `tcp-32-peers` | the same with `TcpClusterTransport` |
+//! | `lanes` | `lanes-1` to `lanes-16` | the number of tell lanes; only if named |
+//!
+//! Cases of `rates` and those after it have their payload in their name, as in `quic/1KiB`.
 //!
 //! A round lasts from the first send until the sink has the last tell. Its number of tells comes
 //! from a warm-up; the rounds of all cases of one payload size are interleaved, so that whatever
 //! else the machine does hits all of them alike, and a ratio is the median of the rounds' ratios.
-//! Rates are of payload. Every payload begins with a sequence number per target, by which the sink
-//! counts inversions (a tell behind one that was sent later) and losses. If one of this crate's
-//! transports shows any, the exit code is 1.
+//! Rates are of payload. Processor time ("CPU") is the whole process's, sender and receiver, per tell;
+//! it varies less than a rate, and is left out where the system is not Linux. Every payload begins
+//! with a sequence number per target, by which the sink counts inversions (a tell behind one that was
+//! sent later) and losses. If one of this crate's transports shows any, or something that is waited for
+//! does not come in time, the exit code is 1.
 //!
 //! atomr's transports take everything at once into unbounded queues (and TCP spawns a task per
 //! tell), so their sender keeps to a window of tells that the sink has not counted yet: 512 KiB, but
@@ -34,26 +47,26 @@
 mod atomr;
 mod bare;
 mod counter;
+mod idle;
 mod lanes;
+mod latency;
 mod measure;
 mod options;
 mod ours;
+mod peers;
+mod process;
+mod rates;
 mod report;
+mod senders;
+mod targets;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use cluster_quic::DevCa;
-
-use crate::measure::{Case, Subject};
-use crate::options::Options;
+use crate::options::{Group, Options};
 use crate::report::Report;
 
 /// An error of any kind: a benchmark only prints it.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
-
-/// The payloads, in bytes.
-pub(crate) const PAYLOADS: [usize; 3] = [64, 1024, 64 * 1024];
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -87,11 +100,7 @@ fn run(options: Options) -> Result<bool, Error> {
     // In a task, so that senders share the workers with everything else.
     let report = runtime.block_on(runtime.spawn(async move {
         let mut report = Report::default();
-        if options.lanes {
-            lanes::measure(&options, &mut report).await?;
-        } else {
-            all_cases(&options, &mut report).await?;
-        }
+        groups(&options, &mut report).await?;
         Ok::<_, Error>(report)
     }))??;
     report.print();
@@ -100,19 +109,25 @@ fn run(options: Options) -> Result<bool, Error> {
     Ok(report.is_sound())
 }
 
-async fn all_cases(options: &Options, report: &mut Report) -> Result<(), Error> {
-    let ca = DevCa::new("throughput")?;
-    let quic: Arc<dyn Subject> = Arc::new(ours::quic(&ca, ours::config()?).await?);
-    let cases = [
-        Case::new("quic", Arc::clone(&quic)).ours(),
-        Case::new("quic-8-targets", quic).targets(8).ours(),
-        Case::new("tcp", Arc::new(atomr::Tcp::new().await?)),
-        Case::new("quinn", Arc::new(bare::Bare::new(&ca).await?)),
-        Case::new("in-process", Arc::new(ours::in_process(ours::config()?)?)).ours(),
-        Case::new("atomr-in-process", Arc::new(atomr::InProcess::new())),
-    ];
-    for payload in PAYLOADS {
-        measure::interleaved(&cases, payload, options, report).await?;
+async fn groups(options: &Options, report: &mut Report) -> Result<(), Error> {
+    // First, as long as the process has used little memory.
+    if options.runs(Group::Idle) {
+        idle::measure(options, report).await?;
+    }
+    if options.runs(Group::Latency) {
+        latency::measure(options, report).await?;
+    }
+    if options.runs(Group::Rates) {
+        rates::measure(options, report).await?;
+    }
+    if options.runs(Group::Senders) {
+        senders::measure(options, report).await?;
+    }
+    if options.runs(Group::Peers) {
+        peers::measure(options, report).await?;
+    }
+    if options.runs(Group::Lanes) {
+        lanes::measure(options, report).await?;
     }
     if report.is_empty() {
         return Err("no case has such a name".into());

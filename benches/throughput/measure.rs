@@ -5,17 +5,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::Error;
-use crate::counter::{Counter, Load, Outcome};
+use crate::counter::{Counter, Load, Outcome, STALLED};
 use crate::options::Options;
 use crate::report::{Report, Row};
 
 /// How long a warm-up takes at least; the number of tells doubles until it does.
 const WARM: Duration = Duration::from_millis(100);
 
+/// What a warm-up begins with.
+const WARM_BYTES: usize = 16 * 1024 * 1024;
+
+/// What there is to be set up is there by then.
+pub(crate) const SET_UP: Duration = Duration::from_secs(20);
+
 pub(crate) type Sending = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
-/// A sending and a receiving node.
+/// Sending and receiving nodes.
 pub(crate) trait Subject: Send + Sync {
     /// Sends all of it, with sequence numbers from 0 per target.
     fn send(self: Arc<Self>, load: Load) -> Sending;
@@ -28,13 +36,16 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     subject: Arc<dyn Subject>,
     targets: usize,
+    senders: usize,
     /// Whether it must keep the order, and everything.
     ours: bool,
+    /// Columns of ratios, each with the case that it is of.
+    against: Vec<(&'static str, &'static str)>,
 }
 
 impl Case {
     pub(crate) fn new(name: &'static str, subject: Arc<dyn Subject>) -> Self {
-        Self { name, subject, targets: 1, ours: false }
+        Self { name, subject, targets: 1, senders: 1, ours: false, against: Vec::new() }
     }
 
     pub(crate) fn targets(mut self, targets: usize) -> Self {
@@ -42,18 +53,41 @@ impl Case {
         self
     }
 
+    /// Needs as many targets.
+    pub(crate) fn senders(mut self, senders: usize) -> Self {
+        self.senders = senders;
+        self
+    }
+
     pub(crate) fn ours(mut self) -> Self {
         self.ours = true;
         self
     }
+
+    /// Compares it with `case`, in a column of its own.
+    pub(crate) fn against(mut self, column: &'static str, case: &'static str) -> Self {
+        self.against.push((column, case));
+        self
+    }
 }
 
-/// `64B`, `1KiB`.
+/// `64B`, `1KiB`, `1MiB`.
 pub(crate) fn size(bytes: usize) -> String {
     match bytes {
         0..1024 => format!("{bytes}B"),
-        _ => format!("{}KiB", bytes / 1024),
+        1024..1_048_576 => format!("{}KiB", bytes / 1024),
+        _ => format!("{}MiB", bytes / 1024 / 1024),
     }
+}
+
+/// `what/1KiB`.
+pub(crate) fn named(case: &str, payload: usize) -> String {
+    format!("{case}/{}", size(payload))
+}
+
+/// Whether any of the cases is to run with any of the payloads.
+pub(crate) fn any_wanted(options: &Options, cases: &[&str], payloads: &[usize]) -> bool {
+    cases.iter().any(|case| payloads.iter().any(|size| options.wants(&named(case, *size))))
 }
 
 /// Runs all wanted cases with one payload size.
@@ -63,7 +97,7 @@ pub(crate) async fn interleaved(
     options: &Options,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let name = |case: &Case| format!("{}/{}", case.name, size(payload));
+    let name = |case: &Case| named(case.name, payload);
     let wanted: Vec<_> = cases.iter().filter(|case| options.wants(&name(case))).collect();
     let mut loads = Vec::new();
     for case in &wanted {
@@ -81,7 +115,7 @@ pub(crate) async fn interleaved(
     let rows = wanted
         .iter()
         .zip(outcomes)
-        .map(|(case, outcomes)| Row::new(name(case), case.name, payload, case.ours, &outcomes));
+        .map(|(case, outcomes)| Row::new(case.name, payload, case.ours, &case.against, &outcomes));
     let rows: Vec<_> = rows.collect();
     for row in &rows {
         eprintln!("{}", row.line());
@@ -93,14 +127,17 @@ pub(crate) async fn interleaved(
 /// Finds how many tells take about `round`, by the best rate of the warm-up: a transport that now
 /// and then stalls must not get away with a handful.
 async fn calibrate(case: &Case, payload: usize, round_time: Duration) -> Result<Load, Error> {
-    let mut load = Load { tells: 1024, payload, targets: case.targets };
+    let tells = (WARM_BYTES / payload).clamp(16, 1024).next_multiple_of(case.targets) as u64;
+    let mut load = Load { tells, payload, targets: case.targets, senders: case.senders };
     let mut best = 0.0_f64;
     loop {
-        let took = round(case, load).await?.took;
+        let outcome = round(case, load).await?;
+        let took = outcome.took;
         best = best.max(load.tells as f64 / took.as_secs_f64());
-        if took >= WARM.min(round_time) {
+        if took >= WARM.min(round_time / 2) {
             let tells = best * round_time.as_secs_f64();
-            return Ok(Load { tells: (tells as u64).max(64), ..load });
+            let at_least = 64.min(load.tells);
+            return Ok(Load { tells: (tells as u64).max(at_least), ..load });
         }
         load.tells *= 2;
     }
@@ -109,16 +146,18 @@ async fn calibrate(case: &Case, payload: usize, round_time: Duration) -> Result<
 /// One measurement.
 async fn round(case: &Case, load: Load) -> Result<Outcome, Error> {
     let counter = case.subject.counter();
-    let cpu_before = cpu_time();
     let begun = counter.begin(load);
-    let sending = tokio::spawn(Arc::clone(&case.subject).send(load));
-    let mut outcome = counter.end(load, begun).await;
-    outcome.cpu = cpu_before.and_then(|before| cpu_time()?.checked_sub(before));
+    let mut sending = tokio::spawn(Arc::clone(&case.subject).send(load));
+    let outcome = counter.end(load, begun).await;
     if outcome.lost > 0 {
         // It may wait for ever.
         sending.abort();
     }
-    match sending.await {
+    let Ok(sent) = timeout(STALLED, &mut sending).await else {
+        sending.abort();
+        return Err(format!("{}: everything came, and sending does not end", case.name).into());
+    };
+    match sent {
         Ok(sent) => sent?,
         Err(e) if e.is_cancelled() => {}
         Err(e) => return Err(e.into()),
@@ -126,14 +165,13 @@ async fn round(case: &Case, load: Load) -> Result<Outcome, Error> {
     Ok(outcome)
 }
 
-/// The processor time that this process has used, in its own code and in the kernel's; on Linux alone,
-/// where it comes in hundredths of a second.
-fn cpu_time() -> Option<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // Behind the program's name, which may contain anything: the third field is the first one.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(14 - 3);
-    let mut ticks = || fields.next()?.parse::<u64>().ok();
-    Some(Duration::from_millis(10 * (ticks()? + ticks()?)))
+/// What `wait` is for, or an error that says what did not come.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    what: &str,
+    wait: impl Future<Output = T>,
+) -> Result<T, Error> {
+    timeout(limit, wait).await.map_err(|_| format!("{what}: not in {limit:?}").into())
 }
 
 /// Shows what is being done, on a terminal.

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use cluster_quic::{
-    Address, ClusterTransport, Config, ConfigError, DevCa, InProcessNetwork, Peer,
+    Address, ClusterTransport, Config, ConfigError, DevCa, Identity, InProcessNetwork, Peer,
     RemoteMessageSink, RemoteTellRef, SendError, gossip_inbox,
 };
+use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::counter::{Counter, Load, target_path};
-use crate::measure::{Sending, Subject};
+use crate::measure::{SET_UP, Sending, Subject, within};
 
+/// One node that sends, and those that it sends to: target `i` is at node `i % nodes`.
 pub(crate) struct Ours {
-    peer: Peer,
+    peers: Vec<Peer>,
     counter: Arc<Counter>,
     /// Kept alive.
-    _nodes: [ClusterTransport; 2],
+    _nodes: Vec<ClusterTransport>,
 }
 
 struct CountingSink(Arc<Counter>);
@@ -31,62 +33,97 @@ pub(crate) fn config() -> Result<Config, ConfigError> {
     Config::builder("bench").build()
 }
 
+/// Where all nodes of the benchmark are.
+pub(crate) fn identity(ca: &DevCa) -> Result<Identity, Error> {
+    Ok(ca.identity(&["127.0.0.1"])?)
+}
+
 /// Two nodes over QUIC on 127.0.0.1.
 pub(crate) async fn quic(ca: &DevCa, config: Config) -> Result<Ours, Error> {
-    let identity = ca.identity(&["127.0.0.1"])?;
-    let bind = || ClusterTransport::bind(config.clone(), &identity);
-    Ours::between(bind()?, bind()?)
+    quic_peers(ca, config, 1).await
+}
+
+/// One node and `peers` others.
+pub(crate) async fn quic_peers(ca: &DevCa, config: Config, peers: usize) -> Result<Ours, Error> {
+    let identity = identity(ca)?;
+    let node = |_| ClusterTransport::bind(config.clone(), &identity);
+    Ours::between((0..=peers).map(node).collect::<Result<_, _>>()?).await
 }
 
 /// Two nodes on an in-process network.
-pub(crate) fn in_process(config: Config) -> Result<Ours, Error> {
+pub(crate) async fn in_process(config: Config) -> Result<Ours, Error> {
     let network = InProcessNetwork::new();
     let node = |host| ClusterTransport::in_process(config.clone(), &network, host);
-    Ours::between(node("a")?, node("b")?)
+    Ours::between(vec![node("a")?, node("b")?]).await
 }
 
 impl Ours {
-    fn between(from: ClusterTransport, to: ClusterTransport) -> Result<Self, Error> {
+    /// The first one sends to the others.
+    async fn between(nodes: Vec<ClusterTransport>) -> Result<Self, Error> {
         let counter = Arc::new(Counter::new());
-        for node in [&from, &to] {
+        for node in &nodes {
             let (inbox, _) = gossip_inbox::<()>(1);
             node.start(inbox, Arc::new(CountingSink(Arc::clone(&counter))))?;
         }
-        Ok(Self { peer: from.peer(to.address())?, counter, _nodes: [from, to] })
+        let mut peers = Vec::new();
+        for node in &nodes[1..] {
+            let peer = nodes[0].peer(node.address())?;
+            within(SET_UP, "an association", peer.connect()).await??;
+            peers.push(peer);
+        }
+        Ok(Self { peers, counter, _nodes: nodes })
     }
 
-    async fn send_all(&self, load: Load) -> Result<(), Error> {
-        let paths: Vec<_> = (0..load.targets).map(target_path).collect();
+    /// What sender `sender` of `load` has to send.
+    async fn send_share(&self, load: Load, sender: usize) -> Result<(), Error> {
+        let targets = (sender..load.targets).step_by(load.senders);
+        let targets: Vec<_> = targets
+            .map(|n| (n as u64, target_path(n), &self.peers[n % self.peers.len()]))
+            .collect();
         let mut payload = vec![0x5a; load.payload];
-        let (mut sequence, mut sent) = (0_u64, 0);
-        while sent < load.tells {
+        let mut sequence = 0_u64;
+        loop {
+            let before = sequence * load.targets as u64;
             payload[..8].copy_from_slice(&sequence.to_le_bytes());
-            for target_path in paths.iter().take((load.tells - sent).min(64) as usize) {
+            for (number, target_path, peer) in &targets {
+                if before + number >= load.tells {
+                    return Ok(());
+                }
                 let tell = RemoteTellRef {
                     target_path,
                     manifest: "bench",
                     payload: &payload,
                     sender_path: None,
                 };
-                match self.peer.tell(tell) {
-                    Err(SendError::Full(tell)) => self.tell_when_ready(tell).await?,
+                match peer.tell(tell) {
+                    Err(SendError::Full(tell)) => {
+                        peer.tell_when_ready(tell).await.map_err(|e| e.to_string())?;
+                    }
                     result => result.map_err(|e| e.to_string())?,
                 }
-                sent += 1;
             }
             sequence += 1;
         }
-        Ok(())
-    }
-
-    async fn tell_when_ready(&self, tell: RemoteTellRef<'_>) -> Result<(), Error> {
-        self.peer.tell_when_ready(tell).await.map_err(|e| e.to_string().into())
     }
 }
 
 impl Subject for Ours {
     fn send(self: Arc<Self>, load: Load) -> Sending {
-        Box::pin(async move { self.send_all(load).await })
+        if load.senders == 1 {
+            return Box::pin(async move { self.send_share(load, 0).await });
+        }
+        let mut tasks = JoinSet::new();
+        for sender in 0..load.senders {
+            let ours = Arc::clone(&self);
+            tasks.spawn(async move { ours.send_share(load, sender).await });
+        }
+        Box::pin(async move {
+            // Dropped, it aborts them.
+            while let Some(sent) = tasks.join_next().await {
+                sent??;
+            }
+            Ok(())
+        })
     }
 
     fn counter(&self) -> &Counter {

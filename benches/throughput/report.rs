@@ -1,17 +1,19 @@
-//! The table, and the figures as JSON.
+//! What was measured: tables, and figures as JSON.
+
+mod table;
 
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use crate::counter::Outcome;
-
-/// What the others are compared with.
-const AGAINST: [&str; 2] = ["tcp", "quinn"];
+use crate::measure::named;
+use crate::targets;
 
 #[derive(Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
-    /// Printed above what there is of rows.
+    /// Rows that are in a table already.
+    shown: usize,
     tables: Vec<String>,
     figures: Vec<Figure>,
     unsound: bool,
@@ -29,43 +31,54 @@ pub(crate) struct Figure {
 /// A case's rounds with one payload size.
 pub(crate) struct Row {
     name: String,
-    case: &'static str,
     payload: usize,
     /// Tells per second, round by round.
     rates: Vec<f64>,
-    /// Processor time per tell in microseconds, where it is known.
-    cpu: Option<f64>,
+    /// Nanoseconds of processor time per tell, round by round.
+    cpu: Vec<f64>,
     megabytes: f64,
     inversions: u64,
     lost: u64,
     pub(crate) ours: bool,
-    ratios: [Option<f64>; AGAINST.len()],
+    ratios: Vec<Ratio>,
+}
+
+/// How a row compares with another of its payload.
+struct Ratio {
+    column: &'static str,
+    against: String,
+    /// Of the rates, and of processor time per tell.
+    of: Option<(f64, Option<f64>)>,
 }
 
 impl Row {
     pub(crate) fn new(
-        name: String,
-        case: &'static str,
+        case: &str,
         payload: usize,
         ours: bool,
+        against: &[(&'static str, &'static str)],
         outcomes: &[Outcome],
     ) -> Self {
         let per_second = |n: u64, outcome: &Outcome| n as f64 / outcome.took.as_secs_f64();
-        let per_tell =
-            |outcome: &Outcome| Some(outcome.cpu?.as_secs_f64() * 1e6 / outcome.tells as f64);
-        let cpu: Vec<_> = outcomes.iter().filter_map(per_tell).collect();
         let megabytes = outcomes.iter().map(|outcome| per_second(outcome.bytes, outcome) / 1e6);
+        let cpu =
+            |outcome: &Outcome| Some(outcome.cpu?.as_nanos() as f64 / outcome.tells.max(1) as f64);
+        let against = against.iter().filter(|(_, other)| *other != case);
+        let ratio = |(column, other): &(&'static str, &str)| Ratio {
+            column,
+            against: named(other, payload),
+            of: None,
+        };
         Self {
-            name,
-            case,
+            name: named(case, payload),
             payload,
             ours,
             rates: outcomes.iter().map(|outcome| per_second(outcome.tells, outcome)).collect(),
-            cpu: (!cpu.is_empty()).then(|| median(cpu)),
+            cpu: outcomes.iter().filter_map(cpu).collect(),
             megabytes: median(megabytes.collect()),
             inversions: outcomes.iter().map(|outcome| outcome.inversions).sum(),
             lost: outcomes.iter().map(|outcome| outcome.lost).sum(),
-            ratios: [None; AGAINST.len()],
+            ratios: against.map(ratio).collect(),
         }
     }
 
@@ -100,12 +113,17 @@ impl Row {
             figure("inversions", "tells", self.inversions as f64),
             figure("lost", "tells", self.lost as f64),
         ];
-        figures.extend(self.cpu.map(|cpu| figure("processor time per tell", "us", cpu)));
-        for (against, ratio) in AGAINST.iter().zip(self.ratios) {
-            let Some(ratio) = ratio else { continue };
-            let against =
-                Some((format!("{against}/{}", crate::measure::size(self.payload)), ratio));
-            figures.push(Figure { against, ..figure("rate", "msg/s", self.rate()) });
+        let cpu = (!self.cpu.is_empty()).then(|| median(self.cpu.clone()));
+        figures.extend(cpu.map(|cpu| figure("CPU per tell", "ns", cpu)));
+        for ratio in &self.ratios {
+            let Some((rates, cpus)) = ratio.of else { continue };
+            let against = |of: f64| Some((ratio.against.clone(), of));
+            let rate = figure("rate", "msg/s", self.rate());
+            figures.push(Figure { against: against(rates), ..rate });
+            if let Some((cpus, cpu)) = cpus.zip(cpu) {
+                let cpu = figure("CPU per tell", "ns", cpu);
+                figures.push(Figure { against: against(cpus), ..cpu });
+            }
         }
         figures
     }
@@ -114,12 +132,13 @@ impl Row {
 impl Report {
     /// Adds cases whose rounds were interleaved.
     pub(crate) fn add(&mut self, mut rows: Vec<Row>) {
-        for (n, against) in AGAINST.iter().enumerate() {
-            let Some(base) = rows.iter().find(|row| row.case == *against) else { continue };
-            let base = base.rates.clone();
-            for row in rows.iter_mut().filter(|row| row.case != *against) {
-                let ratios = row.rates.iter().zip(&base).map(|(rate, base)| rate / base);
-                row.ratios[n] = Some(median(ratios.collect()));
+        for n in 0..rows.len() {
+            for k in 0..rows[n].ratios.len() {
+                let name = &rows[n].ratios[k].against;
+                let Some(base) = rows.iter().find(|row| row.name == *name) else { continue };
+                let rates = ratio(&rows[n].rates, &base.rates).unwrap_or(0.0);
+                let of = Some((rates, ratio(&rows[n].cpu, &base.cpu)));
+                rows[n].ratios[k].of = of;
             }
         }
         for row in &rows {
@@ -149,41 +168,22 @@ impl Report {
         !self.unsound
     }
 
+    /// The rows since the last group become a table.
+    pub(crate) fn end_group(&mut self, title: &str) {
+        let rows = &self.rows[self.shown..];
+        self.shown = self.rows.len();
+        if !rows.is_empty() {
+            self.tables.push(table::rows(title, rows));
+        }
+    }
+
     pub(crate) fn print(&self) {
         for table in &self.tables {
             println!("\n{table}");
         }
-        if self.tables.is_empty() {
-            println!(
-                "\n{:<24} {:>10} {:>21} {:>8} {:>8} {:>7} {:>8} {:>9} {:>4}",
-                "case",
-                "msg/s",
-                "min-max",
-                "MB/s",
-                "cpu us",
-                "x tcp",
-                "x quinn",
-                "inverted",
-                "lost"
-            );
-        }
-        let mut payload = None;
-        for row in self.rows.iter().filter(|_| self.tables.is_empty()) {
-            if payload.replace(row.payload).is_some_and(|before| before != row.payload) {
-                println!();
-            }
-            let (min, max) = row.bounds();
-            let cpu = row.cpu.map_or("".into(), |cpu| format!("{cpu:.3}"));
-            let [tcp, quinn] = row.ratios.map(|r| r.map_or("".into(), |r| format!("{r:.2}")));
-            println!(
-                "{:<24} {:>10} {:>21} {:>8.1} {cpu:>8} {tcp:>7} {quinn:>8} {:>9} {:>4}",
-                row.name,
-                grouped(row.rate()),
-                format!("{}-{}", grouped(min), grouped(max)),
-                row.megabytes,
-                row.inversions,
-                row.lost
-            );
+        let targets = targets::check(&self.figures);
+        if !targets.is_empty() {
+            println!("\ntargets\n{}", targets.join("\n"));
         }
     }
 
@@ -206,13 +206,19 @@ impl Figure {
     fn json(&self) -> String {
         let Self { case, metric, unit, value, against } = self;
         let mut json = format!(
-            r#"{{"case": "{case}", "metric": "{metric}", "unit": "{unit}", "value": {value:.3}"#
+            r#"{{"case": "{case}", "metric": "{metric}", "unit": "{unit}", "value": {value:.1}"#
         );
         if let Some((against, ratio)) = against {
             let _ = write!(json, r#", "against": "{against}", "ratio": {ratio:.3}"#);
         }
         json + "}"
     }
+}
+
+/// The median of the rounds' ratios.
+fn ratio(own: &[f64], base: &[f64]) -> Option<f64> {
+    let ratios: Vec<_> = own.iter().zip(base).map(|(own, base)| own / base).collect();
+    (!ratios.is_empty()).then(|| median(ratios))
 }
 
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
