@@ -2,6 +2,7 @@
 //! unidirectional stream per lane.
 
 mod link;
+mod reset;
 mod settings;
 
 use std::net::{SocketAddr, ToSocketAddrs};

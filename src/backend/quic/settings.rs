@@ -4,7 +4,6 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{
@@ -12,6 +11,7 @@ use quinn::{
 };
 use quinn_proto::HashedConnectionIdGenerator;
 
+use super::reset::ResetKey;
 use crate::config::Config;
 use crate::control::ALPN;
 use crate::error::BindError;
@@ -84,7 +84,7 @@ pub(super) fn endpoint_config(config: &Config, identity: &Identity, port: u16) -
     let [k0, k1, k2, k3, k4, k5, k6, k7, ..] =
         identity.derive_secret(&format!("connection ids {port}"));
     let cid_key = u64::from_le_bytes([k0, k1, k2, k3, k4, k5, k6, k7]);
-    let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset)));
+    let mut endpoint = EndpointConfig::new(Arc::new(ResetKey::new(&reset)));
     endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
     // In range by the configuration's own check.
     let _ = endpoint.max_udp_payload_size(config.max_udp_payload.max(1472));
