@@ -3,6 +3,7 @@
 
 mod congestion;
 mod link;
+mod reset;
 mod settings;
 
 use std::net::{SocketAddr, ToSocketAddrs};

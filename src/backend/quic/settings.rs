@@ -94,7 +94,7 @@ pub(super) fn endpoint_config(config: &Config, identity: &Identity, port: u16) -
     let [k0, k1, k2, k3, k4, k5, k6, k7, ..] =
         identity.derive_secret(&format!("connection ids {port}"));
     let cid_key = u64::from_le_bytes([k0, k1, k2, k3, k4, k5, k6, k7]);
-    let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset)));
+    let mut endpoint = EndpointConfig::new(Arc::new(ResetKey::new(&reset)));
     endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
     // In range by the configuration's own check.
     let _ = endpoint.max_udp_payload_size(config.max_udp_payload.max(1472));
