@@ -4,7 +4,6 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use quinn::congestion::{ControllerFactory, CubicConfig};
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{
@@ -13,6 +12,7 @@ use quinn::{
 use quinn_proto::HashedConnectionIdGenerator;
 
 use super::congestion::LowDelayFactory;
+use super::reset::ResetKey;
 use crate::config::{Config, Congestion};
 use crate::control::ALPN;
 use crate::error::BindError;
