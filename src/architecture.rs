@@ -70,6 +70,7 @@ fn the_pure_rooms_know_no_clock_and_no_runtime() {
         "codec.rs",
         "control.rs",
         "frame.rs",
+        "frame/run.rs",
         "lane.rs",
         "outbound/queue.rs",
     ];
