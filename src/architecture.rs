@@ -74,6 +74,7 @@ fn the_pure_rooms_know_no_clock_and_no_runtime() {
         "congestion/rtt.rs",
         "control.rs",
         "frame.rs",
+        "frame/run.rs",
         "lane.rs",
         "outbound/queue.rs",
     ];
