@@ -60,7 +60,7 @@ impl Bare {
         let ends = connect(ca).await?;
         let [(_, dialled), (_, accepted)] = &ends;
         let counter = Arc::new(Counter::new());
-        let stream = dialled.open_uni().await?;
+        let stream = within(SET_UP, "a bare stream", dialled.open_uni()).await??;
         let (receiving, count) = (accepted.clone(), Arc::clone(&counter));
         tokio::spawn(async move {
             // Ends with the connection; an earlier end shows as tells that never come.

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 /// User and system time of all threads so far.
 pub(crate) fn cpu_time() -> Option<Duration> {
-    linux::cpu_time()
+    system::cpu_time()
 }
 
 /// Bytes of memory in use, without what is mapped from files (the program itself).
 pub(crate) fn memory() -> Option<u64> {
-    linux::memory()
+    system::memory()
 }
 
 /// How many files and sockets may be open; raises the limit as far as it goes.
 pub(crate) fn open_files() -> Option<u64> {
-    linux::open_files()
+    system::open_files()
 }
 
 #[cfg(target_os = "linux")]
-mod linux {
+mod system {
     use std::time::Duration;
 
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -44,7 +44,7 @@ mod linux {
 }
 
 #[cfg(not(target_os = "linux"))]
-mod linux {
+mod system {
     use std::time::Duration;
 
     pub(super) fn cpu_time() -> Option<Duration> {

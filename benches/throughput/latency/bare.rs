@@ -24,9 +24,9 @@ pub(super) async fn connect(ca: &DevCa) -> Result<Bare, Error> {
     let ends = crate::bare::connect(ca).await?;
     let [(_, here), (_, there)] = &ends;
     let clock = Clock::new();
-    let mut stream = here.open_uni().await?;
+    let mut stream = within(SET_UP, "a stream there", here.open_uni()).await??;
     // The other side sees a stream with its first bytes.
-    tell(&mut stream).await?;
+    within(SET_UP, "a first tell", tell(&mut stream)).await??;
     let (connection, echoes) = (there.clone(), Arc::clone(&clock));
     tokio::spawn(async move {
         // An early end shows as tells that do not come back.
