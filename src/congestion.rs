@@ -74,6 +74,13 @@ const FILLED: Duration = Duration::from_millis(5);
 const PUSHED_ASIDE: f64 = 0.4;
 const CLAIM: f64 = 0.5;
 
+/// For how long a risen base RTT is suspicious.
+const SUSPICION: Duration = Duration::from_secs(30);
+
+/// Checks in a row beyond the first that find the same RTT in a drained round, after which that is
+/// taken for the base.
+const SAME: u32 = 2;
+
 /// How often a competitor's presence is checked.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -85,6 +92,7 @@ const LOSS_LIMIT: f64 = 0.05;
 /// Packets over which losses are counted.
 const LOSS_SPAN: f64 = 100.0;
 
+/// The controller of one path; see the module's documentation.
 #[derive(Debug, Clone)]
 pub(crate) struct LowDelay {
     mtu: f64,
@@ -130,13 +138,19 @@ enum Phase {
     Steady(Steady),
     Drain(Drain),
     /// Beside a flow that only losses stop.
-    Competing {
-        cubic: Cubic,
-        floor: Duration,
-        checked: Instant,
-        drained: Option<Duration>,
-        same: u32,
-    },
+    Competing(Competing),
+}
+
+#[derive(Debug, Clone)]
+struct Competing {
+    cubic: Cubic,
+    /// The RTT without the other's queue.
+    floor: Duration,
+    /// When the other's presence was last checked.
+    checked: Instant,
+    /// What the last check found, and how often it was the same in a row.
+    drained: Option<Duration>,
+    same: u32,
 }
 
 /// A round of the startup. Its first samples are its least: a round leaves as a train of packets at
@@ -173,7 +187,7 @@ struct Drain {
     /// Since when little enough has been in flight.
     empty: Option<Instant>,
     least: Option<Duration>,
-    competing: Option<(Cubic, Duration, Option<Duration>, u32)>,
+    competing: Option<Competing>,
 }
 
 /// The acknowledgements of one packet.
@@ -238,7 +252,7 @@ impl LowDelay {
             _ if app_limited => {}
             Phase::Startup(_) => self.start_up(now, batch),
             Phase::Steady(_) => self.steady(now, batch),
-            Phase::Competing { .. } => self.compete(now, batch),
+            Phase::Competing(_) => self.compete(now, batch),
         }
     }
 
@@ -256,9 +270,9 @@ impl LowDelay {
         if !fresh {
             return;
         }
-        if let Phase::Competing { cubic, .. } = &mut self.phase {
+        if let Phase::Competing(competing) = &mut self.phase {
             let packets = self.window / self.mtu;
-            self.window = cubic.reduce(packets, now) * self.mtu;
+            self.window = competing.cubic.reduce(packets, now) * self.mtu;
             self.changed = Some(now);
         } else if bytes == 0 || self.losses.beyond_limit() {
             self.losses = Losses::default();
@@ -380,7 +394,7 @@ impl LowDelay {
         restore: f64,
         before: f64,
         base: Base,
-        competing: Option<(Cubic, Duration, Option<Duration>, u32)>,
+        competing: Option<Competing>,
     ) {
         let rate = self.delivery.rate(now).unwrap_or(0.0);
         let target =
@@ -424,18 +438,18 @@ impl LowDelay {
         self.window = drain.restore;
         self.changed = Some(now);
         self.standing.clear();
-        if let Some((cubic, floor, drained, same)) = drain.competing {
+        if let Some(mut competing) = drain.competing {
             // A competitor's queue does not stay as it is.
-            let again =
-                drained.is_some_and(|before| least.abs_diff(before) <= TOLERATED.max(least / 100));
-            let same = if again { same + 1 } else { 0 };
-            if least <= floor + FILLED || same >= 2 {
+            let near = TOLERATED.max(least / 100);
+            let again = competing.drained.is_some_and(|before| least.abs_diff(before) <= near);
+            competing.same = if again { competing.same + 1 } else { 0 };
+            if least <= competing.floor + FILLED || competing.same >= SAME {
                 self.base = Some(Base { rtt: least, seen: now });
                 self.suspicion = None;
                 self.cut_to(now, self.window.min(drain.target / DRAINED));
             } else {
-                self.phase =
-                    Phase::Competing { cubic, floor, checked: now, drained: Some(least), same };
+                (competing.checked, competing.drained) = (now, Some(least));
+                self.phase = Phase::Competing(competing);
             }
             return;
         }
@@ -452,8 +466,10 @@ impl LowDelay {
     /// Whether this flow is being pushed aside.
     fn is_pushed_aside(&mut self, now: Instant, standing: Duration) -> Option<Suspicion> {
         let suspicion = self.suspicion?;
-        if standing < suspicion.floor + FILLED {
+        let past = now > suspicion.from + SUSPICION;
+        if past || standing < suspicion.floor + FILLED {
             self.suspicion = None;
+            return None;
         }
         let rate = self.delivery.rate(now)?;
         (now > suspicion.from && rate < PUSHED_ASIDE * suspicion.rate).then_some(suspicion)
@@ -465,25 +481,23 @@ impl LowDelay {
         let cubic = Cubic::reduced_to(self.window / self.mtu, now);
         let floor = suspicion.floor;
         self.changed = Some(now);
-        self.phase = Phase::Competing { cubic, floor, checked: now, drained: None, same: 0 };
+        self.phase =
+            Phase::Competing(Competing { cubic, floor, checked: now, drained: None, same: 0 });
     }
 
     fn compete(&mut self, now: Instant, batch: Batch) {
         let Some((standing, base)) = self.rtts() else { return };
-        let Phase::Competing { cubic, floor, checked, drained, same } = &mut self.phase else {
-            return;
-        };
-        if standing <= *floor + TOLERATED {
+        let Phase::Competing(competing) = &mut self.phase else { return };
+        if standing <= competing.floor + TOLERATED {
             self.base = Some(Base { rtt: standing, seen: now });
             self.suspicion = None;
             self.cut_to(now, self.window);
             return;
         }
-        if now.duration_since(*checked) > PROBE.max(standing * 16) {
-            let (cubic, floor, drained, same, restore) =
-                (cubic.clone(), *floor, *drained, *same, self.window);
-            let base = Base { rtt: floor, ..base };
-            self.begin_drain(now, restore, 0.0, base, Some((cubic, floor, drained, same)));
+        if now.duration_since(competing.checked) > PROBE.max(standing * 16) {
+            let (competing, restore) = (competing.clone(), self.window);
+            let base = Base { rtt: competing.floor, ..base };
+            self.begin_drain(now, restore, 0.0, base, Some(competing));
             return;
         }
         if self.changed.is_some_and(|changed| batch.newest < changed) {
@@ -491,6 +505,7 @@ impl LowDelay {
         }
         let acked = batch.bytes as f64 / self.mtu;
         let srtt = self.smoothed.unwrap_or(standing);
+        let cubic = &competing.cubic;
         self.window = cubic.grown(self.window / self.mtu, acked, srtt, now) * self.mtu;
     }
 }
