@@ -21,14 +21,16 @@
 //! | `beside-cubic` | a flow with the default controller, and one with Cubic |
 //!
 //! The exit code is 1 if the default controller misses a target in a full run. The figures also go to
-//! `bench/isolation.json` in cargo's target directory.
+//! `bench/isolation.json` in cargo's target directory, and with pictures to `bench/isolation.html`.
 
-mod figures;
 mod links;
 #[path = "../../tests/simulated/network.rs"]
 #[allow(dead_code)] // It has faults that only the tests use.
 mod network;
+mod pictures;
 mod probe;
+#[path = "../report/mod.rs"]
+mod report;
 mod simulated;
 
 use std::process::ExitCode;
@@ -36,8 +38,9 @@ use std::time::Duration;
 
 use cluster_quic::{Congestion, DevCa};
 
-use figures::{Figures, percentile};
 use links::{LINKS, Link};
+use pictures::Run;
+use report::{Figure, Report, percentile, progress};
 use simulated::Subject;
 
 /// An error of any kind: a benchmark only prints it.
@@ -64,7 +67,7 @@ impl Options {
         let fast = link.bytes_per_second > 100e6;
         Duration::from_secs(match (self.quick, fast) {
             (true, true) => 3,
-            (true, false) => 10,
+            (true, false) => 20,
             (false, true) => 15,
             (false, false) => 40,
         })
@@ -105,69 +108,77 @@ fn main() -> ExitCode {
 /// Whether all targets were reached.
 fn run(options: &Options) -> Result<bool, Error> {
     let ca = DevCa::new("isolation")?;
-    let mut figures = Figures::default();
+    let mut report = Report::new("isolation", "Gossip beside tells that saturate a link");
+    let (mut reached, mut any) = (true, false);
     println!(
         "{:<36} {:>9} {:>9} {:>9} {:>12} {:>8}",
         "case", "p50 ms", "p99 ms", "max ms", "p99 at most", "share %"
     );
     for link in &LINKS {
+        let mut runs = Vec::new();
         for subject in Subject::ALL {
             let name = format!("{}/{}", link.name, subject.name());
             if options.wants(&name) {
+                progress(&name);
                 let outcome = simulated::one(&ca, link, subject, options.time(link))?;
-                one(&mut figures, link, subject, &name, &outcome);
+                let run = Run::new(subject, outcome);
+                progress("");
+                reached &= one(&mut report, link, &name, &run);
+                runs.push(run);
             }
         }
+        let mut pairs = Vec::new();
         for (case, second) in [("two", Congestion::LowDelay), ("beside-cubic", Congestion::Cubic)] {
             let name = format!("{}/{case}", link.name);
             if options.wants(&name) && !link.drops {
+                progress(&name);
                 // They take their time to converge.
                 let parts = simulated::two(&ca, link, second, options.time(link) * 2)?;
-                two(&mut figures, second, &name, parts);
+                progress("");
+                let (sentence, fair) = two(&mut report, second, &name, parts);
+                reached &= fair;
+                pairs.push(sentence);
             }
         }
+        any |= !runs.is_empty() || !pairs.is_empty();
+        pictures::section(&mut report, link, &runs, &pairs);
     }
-    if figures.is_empty() {
+    if !any {
         return Err("no case has such a name".into());
     }
-    println!("\nwritten to {}", figures.write()?.display());
-    Ok(figures.reached)
+    let written = report.write()?;
+    println!("\nwritten to {} and {}", written.json.display(), written.html.display());
+    Ok(reached)
 }
 
-fn one(
-    figures: &mut Figures,
-    link: &Link,
-    subject: Subject,
-    name: &str,
-    outcome: &simulated::Outcome,
-) {
-    let mut delays: Vec<_> = outcome.delays.iter().map(|delay| delay.took * 1e3).collect();
-    delays.sort_by(f64::total_cmp);
-    let [p50, p99, max] = [0.5, 0.99, 1.0].map(|p| percentile(&delays, p));
+/// Whether it reached its targets.
+fn one(report: &mut Report, link: &Link, name: &str, run: &Run) -> bool {
+    let [p50, p99, max] = [50.0, 99.0, 100.0].map(|p| percentile(&run.sorted, p) * 1e3);
     let allowed = link.allowed().as_secs_f64() * 1e3;
-    let share = outcome.share * 100.0;
+    let share = run.share * 100.0;
     println!("{name:<36} {p50:>9.1} {p99:>9.1} {max:>9.1} {allowed:>12.1} {share:>8.1}");
     for (metric, value) in [("gossip p50", p50), ("gossip p99", p99), ("gossip max", max)] {
-        figures.add(name, metric, "ms", value);
+        report.figure(Figure::new(name, metric, "ms", value));
     }
-    figures.add(name, "share of the link", "%", share);
-    if subject == Subject::LowDelay {
-        figures.reached &= p99 <= allowed && outcome.share >= link.least_share;
-    }
+    report.figure(Figure::new(name, "share of the link", "%", share));
+    run.subject != Subject::LowDelay || (p99 <= allowed && run.share >= link.least_share)
 }
 
-fn two(figures: &mut Figures, second: Congestion, name: &str, parts: [f64; 2]) {
+/// In words, and whether it is fair.
+fn two(report: &mut Report, second: Congestion, name: &str, parts: [f64; 2]) -> (String, bool) {
     let whole: f64 = parts.iter().sum();
     let first = parts[0] / whole;
-    println!(
-        "{name:<36} the first has {:.0} % of what both get, {:.1} % of the link",
+    let sentence = format!(
+        "the first has {:.0} % of what both get, {:.1} % of the link",
         first * 100.0,
         whole * 100.0
     );
-    figures.add(name, "first flow's part", "%", first * 100.0);
-    figures.add(name, "share of the link", "%", whole * 100.0);
-    figures.reached &= match second {
+    println!("{name:<36} {sentence}");
+    report.figure(Figure::new(name, "first flow's part", "%", first * 100.0));
+    report.figure(Figure::new(name, "share of the link", "%", whole * 100.0));
+    let fair = match second {
         Congestion::LowDelay => (0.4..=0.6).contains(&first),
         _ => first >= 0.25,
     };
+    (format!("{name}: {sentence}."), fair)
 }

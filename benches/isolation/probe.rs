@@ -26,13 +26,15 @@ impl Probe {
     /// How long a probe that was sent then (nanoseconds) took until now.
     pub(crate) fn delay(sent: u64, epoch: Instant) -> Delay {
         let sent = Duration::from_nanos(sent);
-        Delay { took: epoch.elapsed().saturating_sub(sent).as_secs_f64() }
+        Delay { sent: sent.as_secs_f64(), took: epoch.elapsed().saturating_sub(sent).as_secs_f64() }
     }
 }
 
 /// One probe's way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Delay {
+    /// When it was sent, from the beginning, in seconds.
+    pub(crate) sent: f64,
     /// In seconds.
     pub(crate) took: f64,
 }
