@@ -24,9 +24,9 @@ use cluster_quic::{
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::measure::{SET_UP, progress, within};
+use crate::measure::{SET_UP, within};
 use crate::options::Options;
-use crate::report::{Figure, Report};
+use crate::report::{Figure, Report, progress};
 use crate::{Error, ours, process};
 
 /// Associations that are being made at a time.
@@ -165,14 +165,14 @@ fn summarize(count: usize, usages: &[Usage], report: &mut Report) {
         let all = pair[1].cpu * 1e3;
         let _ = write!(table, "\n{name:<20} {kilobytes:>10.1} {micros:>14.1} {all:>16.1}");
         for (metric, unit, value) in [(metrics[0], "kB", kilobytes), (metrics[1], "us/s", micros)] {
-            figures.push(Figure { case: case.clone(), metric, unit, value, against: None });
+            figures.push(Figure::new(&case, metric, unit, value));
         }
     }
     if let (Some(before), Some(after)) = (usages.first(), usages.last()) {
         let all = (after.memory - before.memory) / 1e6;
         let _ = write!(table, "\nall of it: {all:.1} MB");
         let (metric, unit) = ("memory of all", "kB");
-        figures.push(Figure { case, metric, unit, value: all * 1e3, against: None });
+        figures.push(Figure::new(case, metric, unit, all * 1e3));
     }
-    report.add_table(table, figures);
+    report.add_table("idle: what nodes and associations cost", table, figures);
 }

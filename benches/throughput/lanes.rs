@@ -13,9 +13,9 @@ use cluster_quic::{
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::counter::{MAX_TARGETS, target_path};
-use crate::measure::{self, Case, named, progress, within};
+use crate::measure::{self, Case, named, within};
 use crate::options::Options;
-use crate::report::{Figure, Report, grouped, median};
+use crate::report::{Figure, Report, grouped, median, progress};
 use crate::{Error, ours};
 
 const PAYLOADS: [usize; 3] = [64, 1024, 64 * 1024];
@@ -80,10 +80,10 @@ fn summarize(delays: &[[Vec<f64>; 4]], report: &mut Report) {
             }
             let value = median(values.clone());
             let _ = write!(table, " {value:>width$.2}");
-            figures.push(Figure { case: (*case).into(), metric, unit: "ms", value, against: None });
+            figures.push(Figure::new(*case, metric, "ms", value));
         }
     }
-    report.add_table(table, figures);
+    report.add_table("lanes: small tells beside 16 MiB ones", table, figures);
 }
 
 /// Notes how old a small tell is, by the target it is for.

@@ -25,9 +25,9 @@ use cluster_quic::DevCa;
 use tokio::sync::Notify;
 
 use crate::Error;
-use crate::measure::{SET_UP, progress, within};
+use crate::measure::{SET_UP, within};
 use crate::options::Options;
-use crate::report::{Figure, Report, median};
+use crate::report::{Figure, Report, median, progress};
 
 const CASES: [&str; 4] = ["quic/latency", "quinn/latency", "tcp/latency", "in-process/latency"];
 /// What the others are compared with.
@@ -166,8 +166,8 @@ fn summarize<'a>(
         for (n, (metric, value)) in METRICS.into_iter().zip(values).enumerate() {
             let against = if n % 2 == 0 { ratio(n) } else { None };
             let against = against.map(|ratio| (CASES[BASE].into(), ratio));
-            figures.push(Figure { case: case.into(), metric, unit: "us", value, against });
+            figures.push(Figure { against, ..Figure::new(case, metric, "us", value) });
         }
     }
-    report.add_table(table, figures);
+    report.add_table("latency: one tell on an idle association", table, figures);
 }

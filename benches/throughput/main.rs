@@ -42,7 +42,8 @@
 //! tell), so their sender keeps to a window of tells that the sink has not counted yet: 512 KiB, but
 //! at least 256 and at most 8192 tells. More makes them no faster; see `atomr.rs`.
 //!
-//! The figures also go to `bench/throughput.json` in cargo's target directory.
+//! The figures also go to `bench/throughput.json` in cargo's target directory, and a page with charts to
+//! `bench/throughput.html`.
 
 mod atomr;
 mod bare;
@@ -98,13 +99,14 @@ fn run(options: Options) -> Result<bool, Error> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // In a task, so that senders share the workers with everything else.
-    let report = runtime.block_on(runtime.spawn(async move {
-        let mut report = Report::default();
+    let mut report = runtime.block_on(runtime.spawn(async move {
+        let mut report = Report::new();
         groups(&options, &mut report).await?;
         Ok::<_, Error>(report)
     }))??;
     report.print();
-    println!("\nwritten to {}", report.write()?.display());
+    let written = report.write()?;
+    println!("\nwritten to {}\n       and {}", written.json.display(), written.html.display());
     runtime.shutdown_background();
     Ok(report.is_sound())
 }

@@ -1,6 +1,5 @@
 //! Rounds: calibrated, interleaved over the cases, and summed up.
 
-use std::io::{IsTerminal, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use tokio::time::timeout;
 use crate::Error;
 use crate::counter::{Counter, Load, Outcome, STALLED};
 use crate::options::Options;
-use crate::report::{Report, Row};
+use crate::report::{Report, Row, progress};
 
 /// How long a warm-up takes at least; the number of tells doubles until it does.
 const WARM: Duration = Duration::from_millis(100);
@@ -172,13 +171,4 @@ pub(crate) async fn within<T>(
     wait: impl Future<Output = T>,
 ) -> Result<T, Error> {
     timeout(limit, wait).await.map_err(|_| format!("{what}: not in {limit:?}").into())
-}
-
-/// Shows what is being done, on a terminal.
-pub(crate) fn progress(text: &str) {
-    let mut out = std::io::stderr();
-    if out.is_terminal() {
-        let _ = write!(out, "\r\x1b[K{text}");
-        let _ = out.flush();
-    }
 }

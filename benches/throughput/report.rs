@@ -1,35 +1,39 @@
-//! What was measured: tables, and figures as JSON.
+//! What was measured: tables on the console, figures as JSON, and a page of both.
 
+mod charts;
+#[path = "../report/mod.rs"]
+mod shared;
 mod table;
 
-use std::fmt::Write;
-use std::path::PathBuf;
+pub(crate) use shared::{Figure, grouped, median, progress};
+
+use shared::{Table, Written, chart};
 
 use crate::counter::Outcome;
 use crate::measure::named;
 use crate::targets;
 
-#[derive(Default)]
+const RATES: &str = "\
+    How many tells a second reach the receiver's sink, all nodes in one process: the median of the \
+    rounds, with a thin line from the slowest to the fastest. Scales are logarithmic: equal distances are \
+    equal ratios.\n\n\
+    CPU is the whole process's per tell, sender and receiver. A ratio (×) is the median of the \
+    rounds' ratios, which need not be the ratio of the medians: the rounds of all cases of one payload \
+    are interleaved, so that whatever else the machine does hits all of them alike. Tells that came \
+    behind one that was sent later are counted as inverted, over all rounds.";
+
 pub(crate) struct Report {
+    page: shared::Report,
     rows: Vec<Row>,
     /// Rows that are in a table already.
     shown: usize,
     tables: Vec<String>,
-    figures: Vec<Figure>,
     unsound: bool,
-}
-
-/// One object of the JSON.
-pub(crate) struct Figure {
-    pub(crate) case: String,
-    pub(crate) metric: &'static str,
-    pub(crate) unit: &'static str,
-    pub(crate) value: f64,
-    pub(crate) against: Option<(String, f64)>,
 }
 
 /// A case's rounds with one payload size.
 pub(crate) struct Row {
+    case: String,
     name: String,
     payload: usize,
     /// Tells per second, round by round.
@@ -70,6 +74,7 @@ impl Row {
             of: None,
         };
         Self {
+            case: case.into(),
             name: named(case, payload),
             payload,
             ours,
@@ -91,19 +96,18 @@ impl Row {
         median(self.rates.clone())
     }
 
+    /// Nanoseconds of processor time per tell.
+    fn cpu(&self) -> Option<f64> {
+        (!self.cpu.is_empty()).then(|| median(self.cpu.clone()))
+    }
+
     fn bounds(&self) -> (f64, f64) {
         let fold = |of: fn(f64, f64) -> f64| self.rates.iter().copied().reduce(of).unwrap_or(0.0);
         (fold(f64::min), fold(f64::max))
     }
 
     fn figures(&self) -> Vec<Figure> {
-        let figure = |metric, unit, value| Figure {
-            case: self.name.clone(),
-            metric,
-            unit,
-            value,
-            against: None,
-        };
+        let figure = |metric, unit, value| Figure::new(&self.name, metric, unit, value);
         let (min, max) = self.bounds();
         let mut figures = vec![
             figure("rate", "msg/s", self.rate()),
@@ -113,16 +117,14 @@ impl Row {
             figure("inversions", "tells", self.inversions as f64),
             figure("lost", "tells", self.lost as f64),
         ];
-        let cpu = (!self.cpu.is_empty()).then(|| median(self.cpu.clone()));
+        let cpu = self.cpu();
         figures.extend(cpu.map(|cpu| figure("CPU per tell", "ns", cpu)));
         for ratio in &self.ratios {
             let Some((rates, cpus)) = ratio.of else { continue };
-            let against = |of: f64| Some((ratio.against.clone(), of));
-            let rate = figure("rate", "msg/s", self.rate());
-            figures.push(Figure { against: against(rates), ..rate });
+            let against = &ratio.against;
+            figures.push(figure("rate", "msg/s", self.rate()).against(against, rates));
             if let Some((cpus, cpu)) = cpus.zip(cpu) {
-                let cpu = figure("CPU per tell", "ns", cpu);
-                figures.push(Figure { against: against(cpus), ..cpu });
+                figures.push(figure("CPU per tell", "ns", cpu).against(against, cpus));
             }
         }
         figures
@@ -130,6 +132,12 @@ impl Row {
 }
 
 impl Report {
+    pub(crate) fn new() -> Self {
+        let page =
+            shared::Report::new("throughput", "Throughput and latency of cluster transports");
+        Self { page, rows: Vec::new(), shown: 0, tables: Vec::new(), unsound: false }
+    }
+
     /// Adds cases whose rounds were interleaved.
     pub(crate) fn add(&mut self, mut rows: Vec<Row>) {
         for n in 0..rows.len() {
@@ -143,15 +151,22 @@ impl Report {
         }
         for row in &rows {
             self.unsound |= row.ours && (row.inversions > 0 || row.lost > 0);
-            self.figures.extend(row.figures());
+            self.page.figures(row.figures());
         }
         self.rows.append(&mut rows);
     }
 
     /// Adds a table of another form, and its figures.
-    pub(crate) fn add_table(&mut self, table: String, figures: Vec<Figure>) {
+    pub(crate) fn add_table(&mut self, title: &str, table: String, figures: Vec<Figure>) {
+        let (_, page) = table::rows("", self.unshown());
         self.tables.push(table);
-        self.figures.extend(figures);
+        self.add_rates(title, page);
+        let section = self.page.section(title, "");
+        if let Some(delays) = charts::delays(&figures) {
+            section.chart(chart::bars(&delays));
+        }
+        section.table(table::figures(&figures));
+        self.page.figures(figures);
     }
 
     /// The median rate of a case.
@@ -160,7 +175,7 @@ impl Report {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.figures.is_empty()
+        self.page.all_figures().is_empty()
     }
 
     /// Whether our transports lost and reordered nothing.
@@ -170,48 +185,54 @@ impl Report {
 
     /// The rows since the last group become a table.
     pub(crate) fn end_group(&mut self, title: &str) {
-        let rows = &self.rows[self.shown..];
-        self.shown = self.rows.len();
-        if !rows.is_empty() {
-            self.tables.push(table::rows(title, rows));
+        let (table, page) = table::rows(title, self.unshown());
+        if !page.rows.is_empty() {
+            self.tables.push(table);
         }
+        self.add_rates(title, page);
+    }
+
+    fn unshown(&self) -> &[Row] {
+        &self.rows[self.shown..]
+    }
+
+    /// The rows since the last group get a section of the page.
+    fn add_rates(&mut self, title: &str, table: Table) {
+        let (first, rows) = (self.shown == 0, &self.rows[self.shown..]);
+        self.shown = self.rows.len();
+        if rows.is_empty() {
+            return;
+        }
+        let section = self.page.section(title, if first { RATES } else { "" });
+        section.chart(chart::bars(&charts::rates(rows)));
+        if let Some(cpu) = charts::cpu(rows) {
+            section.chart(chart::bars(&cpu));
+        }
+        section.table(table);
     }
 
     pub(crate) fn print(&self) {
         for table in &self.tables {
             println!("\n{table}");
         }
-        let targets = targets::check(&self.figures);
+        let targets = targets::check(self.page.all_figures());
         if !targets.is_empty() {
-            println!("\ntargets\n{}", targets.join("\n"));
+            println!("\ntargets");
+        }
+        for [met, case, metric, value, of, bound] in targets {
+            println!("  {met:<6} {case:<22} {metric:<18} {value:>6} {of}, {bound}");
         }
     }
 
-    /// Writes the JSON; returns where.
-    pub(crate) fn write(&self) -> std::io::Result<PathBuf> {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        // A relative one is relative to where cargo was called, most often the package.
-        let dir = root.join(target.unwrap_or_else(|| "target".into())).join("bench");
-        std::fs::create_dir_all(&dir)?;
-        let figures: Vec<_> = self.figures.iter().map(Figure::json).collect();
-        let path = dir.join("throughput.json");
-        std::fs::write(&path, format!("[\n  {}\n]\n", figures.join(",\n  ")))?;
-        Ok(path)
-    }
-}
-
-impl Figure {
-    /// Names need no escapes: they are this benchmark's own.
-    fn json(&self) -> String {
-        let Self { case, metric, unit, value, against } = self;
-        let mut json = format!(
-            r#"{{"case": "{case}", "metric": "{metric}", "unit": "{unit}", "value": {value:.1}"#
-        );
-        if let Some((against, ratio)) = against {
-            let _ = write!(json, r#", "against": "{against}", "ratio": {ratio:.3}"#);
+    /// Writes the figures and the page; returns where.
+    pub(crate) fn write(&mut self) -> std::io::Result<Written> {
+        let targets = targets::check(self.page.all_figures());
+        if !targets.is_empty() {
+            let headers = ["", "case", "figure", "measured", "of", "target"];
+            let table = targets.into_iter().fold(Table::new(headers), Table::row);
+            self.page.section("Targets", "What this crate is meant to reach.").table(table);
         }
-        json + "}"
+        self.page.write()
     }
 }
 
@@ -219,26 +240,4 @@ impl Figure {
 fn ratio(own: &[f64], base: &[f64]) -> Option<f64> {
     let ratios: Vec<_> = own.iter().zip(base).map(|(own, base)| own / base).collect();
     (!ratios.is_empty()).then(|| median(ratios))
-}
-
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => values[n / 2],
-        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
-    }
-}
-
-/// `1234567` as `1 234 567`.
-pub(crate) fn grouped(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut out = String::new();
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            out.push(' ');
-        }
-        out.push(digit);
-    }
-    out
 }

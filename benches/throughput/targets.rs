@@ -37,18 +37,19 @@ const fn target(
     Target { case, metric, against, bound }
 }
 
-/// A line for each target that something was measured for.
-pub(crate) fn check(figures: &[Figure]) -> Vec<String> {
-    TARGETS.iter().flat_map(|target| figures.iter().filter_map(|f| target.line(f))).collect()
+/// For each target that something was measured for: whether it is met, the case, the metric, the value,
+/// what that is of, and the bound.
+pub(crate) fn check(figures: &[Figure]) -> Vec<[String; 6]> {
+    TARGETS.iter().flat_map(|target| figures.iter().filter_map(|f| target.check(f))).collect()
 }
 
 impl Target {
-    fn line(&self, figure: &Figure) -> Option<String> {
+    fn check(&self, figure: &Figure) -> Option<[String; 6]> {
         if !figure.case.starts_with(self.case) || figure.metric != self.metric {
             return None;
         }
         let (value, of) = match (self.against, &figure.against) {
-            (None, None) => (figure.value, figure.unit.to_string()),
+            (None, None) => (figure.value, figure.unit.clone()),
             (Some(wanted), Some((against, ratio))) if against.starts_with(wanted) => {
                 (*ratio, format!("x {against}"))
             }
@@ -59,9 +60,7 @@ impl Target {
             AtMost(bound) => (value <= bound, format!("at most {bound}")),
         };
         let met = if met { "met" } else { "missed" };
-        Some(format!(
-            "  {met:<6} {:<22} {:<18} {value:>6.2} {of}, {bound}",
-            figure.case, figure.metric
-        ))
+        let (case, metric) = (figure.case.clone(), figure.metric.clone());
+        Some([met.into(), case, metric, format!("{value:.2}"), of, bound])
     }
 }
