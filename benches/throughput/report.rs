@@ -160,7 +160,8 @@ impl Report {
     pub(crate) fn add_table(&mut self, title: &str, table: String, figures: Vec<Figure>) {
         let (_, page) = table::rows("", self.unshown());
         self.tables.push(table);
-        self.add_rates(title, page);
+        let group = title.split(':').next().unwrap_or(title);
+        self.add_rates(&format!("{group}: rates"), page);
         let section = self.page.section(title, "");
         if let Some(delays) = charts::delays(&figures) {
             section.chart(chart::bars(&delays));
