@@ -27,15 +27,19 @@
 //!   its highest priority, tonic's in a second call on the same channel.
 //!
 //! If our transport lost or reordered a tell, the exit code is 1. The figures also go to
-//! `bench/peers.json` in cargo's target directory.
+//! `bench/peers.json`, and with charts to `bench/peers.html`, in cargo's target directory.
 
 #[path = "../../throughput/counter.rs"]
-#[allow(dead_code, reason = "nobody here keeps to a window")]
+#[allow(dead_code, reason = "only throughput has windows and processor time")]
 mod counter;
 mod grpc;
 mod measure;
 mod options;
 mod ours;
+#[path = "../../throughput/process.rs"]
+#[allow(dead_code, reason = "the counter needs a part of it")]
+mod process;
+#[path = "../../report/mod.rs"]
 mod report;
 mod results;
 mod subject;
@@ -87,7 +91,7 @@ fn run(options: Options) -> Result<bool, Error> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| "there is a provider of cryptography already")?;
-    let mut results = Results::default();
+    let mut results = Results::new();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // In a task, so that senders share the workers with everything else.
@@ -97,11 +101,8 @@ fn run(options: Options) -> Result<bool, Error> {
     }))??;
     results.print();
     let sound = results.is_sound();
-    println!(
-        "
-written to {}",
-        results.write()?.display()
-    );
+    let written = results.write()?;
+    println!("\nwritten to {}\n       and {}", written.json.display(), written.html.display());
     runtime.shutdown_background();
     Ok(sound)
 }

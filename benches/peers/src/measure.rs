@@ -66,7 +66,7 @@ pub(crate) async fn interleaved(
     }
     let tells = |n: usize, payload, time: Duration| {
         let tells = ((speeds[n] * time.as_secs_f64()) as u64).max(64);
-        Load { tells, payload, targets: 1 }
+        Load::simple(tells, payload)
     };
     let mut rates = vec![Vec::new(); cases.len()];
     let mut delays = vec![Delays::default(); cases.len()];
@@ -100,7 +100,7 @@ pub(crate) async fn interleaved(
 /// How many tells per second it takes, by the best of the warm-up: a transport that now and then stalls
 /// must not get away with a handful.
 async fn calibrate(case: &Case, payload: usize) -> Result<f64, Error> {
-    let mut load = Load { tells: 64, payload, targets: 1 };
+    let mut load = Load::simple(64, payload);
     let mut best = 0.0_f64;
     loop {
         let took = tell_round(case, load).await?.took;

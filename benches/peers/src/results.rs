@@ -1,10 +1,11 @@
 //! What was measured: the tables, the figures, and how far our aims are met.
 
-use std::path::PathBuf;
-
 use crate::counter::Outcome;
 use crate::measure::GossipRound;
-use crate::report::{Columns, Figure, grouped, median, percentile, write};
+use crate::report::{
+    Axis, Bar, Bars, Column, Columns, Figure, Report, Unit, Written, chart, grouped, median,
+    percentile,
+};
 
 pub(crate) const OURS: &str = "cluster-quic";
 pub(crate) const ZENOH: &str = "zenoh";
@@ -13,11 +14,11 @@ pub(crate) const TONIC: &str = "tonic";
 /// How many times zenoh's rate ours is to be at least.
 const AIMS: [(&str, f64); 3] = [("64B", 4.0), ("1KiB", 2.0), ("64KiB", 1.3)];
 
-#[derive(Default)]
 pub(crate) struct Results {
+    /// Begun before anything is measured.
+    report: Report,
     rates: Vec<Rates>,
     delays: Vec<(&'static str, String, Delays)>,
-    figures: Vec<Figure>,
 }
 
 /// A subject's rounds with one payload size.
@@ -88,6 +89,14 @@ impl Delays {
 }
 
 impl Results {
+    pub(crate) fn new() -> Self {
+        let mut report = Report::new("peers", "cluster-quic beside zenoh and tonic");
+        report
+            .command("cargo run --release -p cluster-quic-peers")
+            .fact("Compared with", concat!("zenoh ", env!("ZENOH"), ", tonic ", env!("TONIC")));
+        Self { report, rates: Vec::new(), delays: Vec::new() }
+    }
+
     pub(crate) fn rates(&mut self, rates: Rates) {
         let line = format!("{}/{}", rates.case, rates.load);
         eprintln!("rate/{line}: {} msg/s", grouped(median(rates.each())));
@@ -133,7 +142,7 @@ impl Results {
         Some(delays.at(99.0))
     }
 
-    /// Prints the tables.
+    /// Prints the tables and keeps them for the page.
     pub(crate) fn print(&mut self) {
         if !self.rates.is_empty() {
             self.print_rates();
@@ -145,19 +154,20 @@ impl Results {
     }
 
     fn print_rates(&mut self) {
-        let columns = Columns([
-            ("case", 24),
-            ("msg/s", 10),
-            ("min-max", 21),
-            ("MB/s", 8),
-            ("x zenoh", 8),
-            ("x tonic", 8),
-            ("inverted", 9),
-            ("lost", 5),
+        let mut columns = Columns::new([
+            Column::left("case", 24),
+            Column::right("msg/s", 10),
+            Column::right("min-max", 21),
+            Column::right("MB/s", 8),
+            Column::right("x zenoh", 8),
+            Column::right("x tonic", 8),
+            Column::right("inverted", 9),
+            Column::right("lost", 5),
         ]);
         println!();
         columns.print_headers();
-        let mut above: Option<&str> = None;
+        let mut chart = Bars::new("Tells per second", Axis::log("msg/s", Unit::Count));
+        let mut group = (String::new(), Vec::new());
         for rates in &self.rates {
             let Rates { case, load, outcomes, .. } = rates;
             let (value, (min, max)) = (median(rates.each()), rates.bounds());
@@ -171,7 +181,7 @@ impl Results {
                 ("inversions", "tells", inverted as f64),
                 ("lost", "tells", lost as f64),
             ] {
-                self.figures.push(Figure::new(&name, metric, unit, value));
+                self.report.figure(Figure::new(&name, metric, unit, value));
             }
             let mut ratios = [const { String::new() }; 2];
             for (cell, peer) in ratios.iter_mut().zip([ZENOH, TONIC]).filter(|_| *case == OURS) {
@@ -179,13 +189,17 @@ impl Results {
                     *cell = format!("{ratio:.2}");
                     let against = format!("rate/{peer}/{load}");
                     let figure = Figure::new(&name, "rate", "msg/s", value);
-                    self.figures.push(figure.against(against, ratio));
+                    self.report.figure(figure.against(against, ratio));
                 }
             }
             let [zenoh, tonic] = ratios;
-            if above.replace(load).is_some_and(|above| above != load) {
-                println!();
+            if group.0 != *load {
+                if !group.0.is_empty() {
+                    println!();
+                }
+                chart = add_group(chart, std::mem::replace(&mut group, (load.clone(), Vec::new())));
             }
+            group.1.push(Bar::new(*case, value).range(min, max));
             columns.print([
                 format!("{case}/{load}"),
                 grouped(value),
@@ -197,23 +211,30 @@ impl Results {
                 lost.to_string(),
             ]);
         }
+        let text = "Tells to one target, from the first send until the receiver has the last: the median \
+                    of the rounds, which are interleaved over the subjects; × is the median of the \
+                    rounds' ratios. Inverted are tells behind one that was sent later.";
+        let section = self.report.section("Rate", text);
+        section.chart(chart::bars(&add_group(chart, group))).table(columns.table());
     }
 
     fn print_delays(&mut self) {
-        let columns = Columns([
-            ("gossip beside tells", 24),
-            ("p50 ms", 8),
-            ("p99 ms", 8),
-            ("max ms", 8),
-            ("sent", 6),
-            ("missing", 8),
-            ("tells/s", 10),
-            ("inverted", 9),
-            ("lost", 5),
+        let mut columns = Columns::new([
+            Column::left("gossip beside tells", 24),
+            Column::right("p50 ms", 8),
+            Column::right("p99 ms", 8),
+            Column::right("max ms", 8),
+            Column::right("sent", 6),
+            Column::right("missing", 8),
+            Column::right("tells/s", 10),
+            Column::right("inverted", 9),
+            Column::right("lost", 5),
         ]);
         println!();
         columns.print_headers();
-        let mut above: Option<&str> = None;
+        let axis = Axis::log("p99 of the delay, one way", Unit::Milliseconds);
+        let mut chart = Bars::new("Gossip beside tells", axis);
+        let mut group = (String::new(), Vec::new());
         for (case, load, delays) in &self.delays {
             let name = format!("gossip/{case}/{load}");
             let [p50, p99, max] = [50.0, 99.0, 100.0].map(|percent| delays.at(percent));
@@ -225,16 +246,20 @@ impl Results {
                 ("missing", "gossip", delays.missing() as f64),
                 ("rate beside", "msg/s", speed),
             ] {
-                self.figures.push(Figure::new(&name, metric, unit, value));
+                self.report.figure(Figure::new(&name, metric, unit, value));
             }
             let mut figure = Figure::new(&name, "delay p99", "ms", p99);
             if let Some(zenoh) = self.p99(load, ZENOH).filter(|_| *case == OURS) {
                 figure = figure.against(format!("gossip/{ZENOH}/{load}"), p99 / zenoh);
             }
-            self.figures.push(figure);
-            if above.replace(load).is_some_and(|above| above != load) {
-                println!();
+            self.report.figure(figure);
+            if group.0 != *load {
+                if !group.0.is_empty() {
+                    println!();
+                }
+                chart = add_group(chart, std::mem::replace(&mut group, (load.clone(), Vec::new())));
             }
+            group.1.push(Bar::new(*case, p99).range(p50, max));
             let tells = |text: String| if delays.tells.is_empty() { String::new() } else { text };
             columns.print([
                 format!("{case}/{load}"),
@@ -248,6 +273,11 @@ impl Results {
                 tells(lost.to_string()),
             ]);
         }
+        let text = "How long 200 bytes take one way, every 10 ms, while tells of the given size are sent \
+                    as fast as the subject takes them. The bar is the 99th percentile, the line goes from \
+                    the median to the longest.";
+        let section = self.report.section("Gossip beside tells", text);
+        section.chart(chart::bars(&add_group(chart, group))).table(columns.table());
     }
 
     fn print_aims(&self) {
@@ -268,8 +298,12 @@ impl Results {
         }
     }
 
-    /// Writes the JSON; returns where.
-    pub(crate) fn write(&self) -> std::io::Result<PathBuf> {
-        write(&self.figures)
+    pub(crate) fn write(&self) -> std::io::Result<Written> {
+        self.report.write()
     }
+}
+
+/// A group that has bars.
+fn add_group(chart: Bars, (name, bars): (String, Vec<Bar>)) -> Bars {
+    if bars.is_empty() { chart } else { chart.group(name, bars) }
 }
