@@ -4,7 +4,7 @@
 //!
 //! * **A subscriber for exactly the key expression of the tells.** The receiving node then keeps the route
 //!   of that key; under a subscription with wildcards it computes the route of every message anew, which
-//!   makes small messages about five times slower. The publisher declares the key as well, so that the
+//!   makes small messages four to five times slower. The publisher declares the key as well, so that the
 //!   wire has its number; the manifest is a part of the key, where it costs nothing.
 //! * `transport/link/tx/queue/batching`, on by default: small messages share a batch of up to 64 KiB while
 //!   the link is behind. Tells are not `express`, which would put each into a batch of its own.
