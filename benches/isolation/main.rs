@@ -15,7 +15,7 @@
 //! |---|---|
 //! | `low-delay` | the default |
 //! | `cubic` | `Congestion::Cubic` |
-//! | `one-stream` | Cubic, and the gossip in line behind the tells, as on one TCP connection |
+//! | `one-stream` | Cubic, and the gossip in line behind the tells, as on one TCP connection; 8 MiB wait |
 //! | `gossip-alone` | no tells |
 //! | `two` | two flows with the default controller through one link |
 //! | `beside-cubic` | a flow with the default controller, and one with Cubic |

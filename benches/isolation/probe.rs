@@ -39,22 +39,14 @@ pub(crate) struct Delay {
     pub(crate) took: f64,
 }
 
-/// Sends probes until aborted; what one sending does is up to `send`.
-pub(crate) async fn send_every(every: Duration, mut send: impl FnMut()) {
+/// Gossips to a peer for ever.
+pub(crate) async fn gossip(peer: Peer, every: Duration, epoch: Instant) {
     let mut tick = interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tick.tick().await;
-        send();
-    }
-}
-
-/// Gossips to a peer for ever.
-pub(crate) async fn gossip(peer: Peer, every: Duration, epoch: Instant) {
-    send_every(every, || {
         let _ = peer.send_gossip(&Probe::now(epoch));
-    })
-    .await;
+    }
 }
 
 /// Receives probes until the sender is gone, and passes on how long each took.

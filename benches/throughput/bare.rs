@@ -174,7 +174,8 @@ pub(crate) fn decode(frame: &[u8]) -> Result<Frame<'_>, Error> {
     Ok(bincode::serde::borrow_decode_from_slice(frame, config)?.0)
 }
 
-/// The transport's default settings for quinn; they are those of `src/backend/quic/settings.rs`, which has
+/// The transport's default settings for quinn, but for the congestion controller, which is quinn's own; they
+/// are those of `src/backend/quic/settings.rs`, which has
 /// the reasons, and must be kept the same by hand.
 fn transport_config() -> Result<TransportConfig, Error> {
     let mut mtu = MtuDiscoveryConfig::default();

@@ -17,7 +17,7 @@
 //! | `rates` | `quic` | this crate's `ClusterTransport`, one target path, hence one tell lane |
 //! | | `quic-8-targets` | the same with eight target paths, spread over the default lanes |
 //! | | `tcp` | `atomr_cluster::TcpClusterTransport` |
-//! | | `quinn` | bare quinn: the same frames in 64 KiB chunks on one stream, cut and decoded |
+//! | | `quinn` | bare quinn, with its Cubic: the same frames in 64 KiB chunks on one stream, cut and decoded |
 //! | | `in-process` | this crate's in-process backend |
 //! | | `atomr-in-process` | `atomr_cluster::InProcessClusterTransport` |
 //! | `senders` | `quic-1-sender` | one task, one target path |
