@@ -30,17 +30,18 @@ use crate::session::Session;
 /// How often slow things are looked after: retention, idleness, progress of a slow sink.
 const TICK: Duration = Duration::from_millis(250);
 
-/// What a driver is told by its tasks.
+/// What a driver is told by its tasks. Small: its inbox takes room for 32 at once, and the greetings,
+/// which are large, are soon over.
 pub(crate) enum DriverInput<L: Link> {
     /// Somebody with the peer's address has greeted.
     Incoming {
         remote: String,
-        greeted: Greeted<L>,
+        greeted: Box<Greeted<L>>,
     },
     /// Our dial was accepted.
     Dialled {
         link: LinkId,
-        greeted: Greeted<L>,
+        greeted: Box<Greeted<L>>,
     },
     DialFailed {
         link: LinkId,
@@ -80,7 +81,7 @@ pub(crate) struct Driver<B: Backend> {
 }
 
 struct Candidate<L: Link> {
-    greeted: Greeted<L>,
+    greeted: Box<Greeted<L>>,
     remote: String,
 }
 
@@ -183,7 +184,7 @@ impl<B: Backend> Driver<B> {
         }
     }
 
-    fn feed_greeted(&mut self, link: LinkId, remote: String, greeted: Greeted<B::Link>) {
+    fn feed_greeted(&mut self, link: LinkId, remote: String, greeted: Box<Greeted<B::Link>>) {
         self.watch(link, greeted.link.clone());
         let (instance, attempt) = (greeted.greeting.instance, greeted.greeting.attempt);
         self.candidates.insert(link, Candidate { greeted, remote });

@@ -55,7 +55,7 @@ impl<B: Backend> Hub<B> {
     async fn incoming(&self, incoming: B::Incoming) {
         let remote = incoming.remote();
         let greeted = match greet::receive(&self.node, incoming).await {
-            Ok(greeted) => greeted,
+            Ok(greeted) => Box::new(greeted),
             Err(error) => return self.node.refused(remote, error),
         };
         let peer = &greeted.greeting.address;

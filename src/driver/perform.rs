@@ -41,7 +41,7 @@ impl<B: Backend> Driver<B> {
         let dial = async move {
             let result = greet::dial(&hub.node, &hub.backend, &peer, attempt).await;
             let input = match result {
-                Ok(greeted) => DriverInput::Dialled { link, greeted },
+                Ok(greeted) => DriverInput::Dialled { link, greeted: Box::new(greeted) },
                 Err(error) => DriverInput::DialFailed { link, error },
             };
             let _ = inbox.send(input).await;
@@ -68,7 +68,7 @@ impl<B: Backend> Driver<B> {
             Control::Accepted(greet::greeting(&self.node, &peer, self.association.attempt()))
         });
         let mut session =
-            Session::start(&self.node, &peer, link, epoch, greeted, accepted, self.inbox.clone());
+            Session::start(&self.node, &peer, link, epoch, *greeted, accepted, self.inbox.clone());
         let mut attach = || {
             for (n, lane) in (0..).zip(peer.lanes.iter()).filter(|(_, lane)| lane.needs_writer()) {
                 let resume = greet::resume_for(&greeting, peer.instance, Lane::Tell(n));
