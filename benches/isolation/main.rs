@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Two nodes with real QUIC and TLS talk over a simulated network (`tests/simulated/network.rs`): a
-//! rate, a delay, a bounded queue and loss, in simulated time, the same for each run. One node tells
-//! as fast as the lanes take tells of 16 KiB, and gossips 200 bytes every 20 ms from the beginning, so
-//! that the controller's startup counts too. Each link is run with:
+//! rate, a delay, a bounded queue and loss drawn from a fixed seed, in simulated time. Delivery has
+//! threads of its own, so two runs differ a little where packets are lost, and not otherwise. One node
+//! tells as fast as the lanes take tells of 16 KiB, and gossips 200 bytes every 20 ms from the
+//! beginning, so that the controller's startup counts too. Each link is run with:
 //!
 //! | case | what |
 //! |---|---|
