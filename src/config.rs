@@ -222,8 +222,9 @@ settings! {
     /// Tell lanes to each peer, 1 to 16. Default 4.
     ///
     /// Large tells delay small ones to other targets if both share a lane, whose chance is one in as
-    /// many lanes; each lane costs memory per peer. From 2 up neither the rate nor the delay beside
-    /// large tells in another lane changes beyond noise (`cargo bench --bench throughput -- lanes`).
+    /// many lanes; each lane costs memory per peer. From 2 to 16 the delay beside large tells in
+    /// another lane does not change, and the rate falls by a sixth at most
+    /// (`cargo bench --bench throughput -- lanes`).
     tell_lanes: u8,
     /// Bytes that one tell lane to one peer holds, queued and in flight together. Default 32 MiB.
     /// `tell` refuses beyond.

@@ -67,7 +67,7 @@ impl Options {
     fn time(&self, link: &Link) -> Duration {
         let fast = link.bytes_per_second > 100e6;
         Duration::from_secs(match (self.quick, fast) {
-            (true, true) => 3,
+            (true, true) => 2,
             (true, false) => 20,
             (false, true) => 15,
             (false, false) => 40,
@@ -134,7 +134,8 @@ fn run(options: &Options) -> Result<bool, Error> {
             if options.wants(&name) && !link.drops {
                 progress(&name);
                 // They take their time to converge.
-                let parts = simulated::two(&ca, link, second, options.time(link) * 2)?;
+                let time = options.time(link) * if options.quick { 1 } else { 2 };
+                let parts = simulated::two(&ca, link, second, time)?;
                 progress("");
                 let (sentence, fair) = two(&mut report, second, &name, parts);
                 reached &= fair;
