@@ -1,4 +1,5 @@
-//! The private steps that `benches/micro.rs` measures. No part of the API: anything here may change or
+//! The private steps that `benches/micro.rs` measures, and the parts that a node's endpoint is made of, so
+//! that the bare quinn in `benches/throughput` has the same settings, always. No part of the API: anything here may change or
 //! go at any time.
 //!
 //! A benchmark sees what users see, and these steps are private for good reason. Including their files
@@ -17,6 +18,8 @@ use crate::error::AssociationError;
 use crate::frame::{self, FrameDecoder, RemoteTellRef, TellDecoder, next_frame};
 use crate::lane::Lane;
 use crate::outbound::{NodeBudget, Taken, TellLane};
+
+pub use crate::backend::quic::{Parts, open_socket, parts};
 
 /// Appends a tell's frame.
 pub fn encode(tell: &RemoteTellRef<'_>, buf: &mut BytesMut) {

@@ -7,7 +7,7 @@ use crate::address::{Incarnation, check_system};
 use crate::error::ConfigError;
 use crate::frame::MAX_FRAME;
 use crate::lane::MAX_TELL_LANES;
-use crate::outbound::CHUNK;
+use crate::outbound::{CHUNK, PIECE};
 
 /// What gossip and control may always use of the connection's send window, in bytes.
 const GOSSIP_RESERVE: u64 = 2 * 1024 * 1024;
@@ -90,7 +90,7 @@ impl Config {
             advertise_port: None,
             incarnation: None,
             runtime: Runtime::Current,
-            tell_lanes: 4,
+            tell_lanes: 8,
             lane_budget: 32 * 1024 * 1024,
             node_budget: 1024 * 1024 * 1024,
             gossip_budget: 256 * 1024,
@@ -114,9 +114,9 @@ impl Config {
     /// The send window that leaves gossip its part beside `lanes` tell lanes of `window` bytes.
     ///
     /// quinn counts a segment until all of it is acknowledged, so a lane can hold its window and one
-    /// more chunk; the half on top is for what is acknowledged out of order.
+    /// more segment; the half on top is for what is acknowledged out of order.
     pub(crate) fn send_window_for(lanes: u8, window: u64) -> u64 {
-        let lane = window.saturating_add(CHUNK as u64);
+        let lane = window.saturating_add(PIECE as u64);
         (u64::from(lanes).saturating_mul(lane).saturating_mul(3) / 2).saturating_add(GOSSIP_RESERVE)
     }
 
@@ -165,7 +165,7 @@ impl Config {
                 available,
                 lanes: self.tell_lanes,
                 stream_window: self.stream_window,
-                chunk: CHUNK as u64,
+                chunk: PIECE as u64,
             });
         }
         Ok(())
@@ -219,12 +219,12 @@ settings! {
     bind: SocketAddr,
     /// Where the transport's tasks run. Default: the current runtime.
     runtime: Runtime,
-    /// Tell lanes to each peer, 1 to 16. Default 4.
+    /// Tell lanes to each peer, 1 to 16. Default 8.
     ///
-    /// Large tells delay small ones to other targets if both share a lane, whose chance is one in as
-    /// many lanes; each lane costs memory per peer. From 2 to 16 the delay beside large tells in
-    /// another lane does not change, and the rate falls by a sixth at most
-    /// (`cargo bench --bench throughput -- lanes`).
+    /// Large tells delay small ones to other targets if both share a lane, and senders on several
+    /// threads wait for each other if theirs do: the chance is one in as many lanes. Each lane costs
+    /// memory per peer once it is used. `cargo bench --bench throughput -- lanes` shows what the number
+    /// does to rates and delays.
     tell_lanes: u8,
     /// Bytes that one tell lane to one peer holds, queued and in flight together. Default 32 MiB.
     /// `tell` refuses beyond.

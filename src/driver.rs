@@ -155,7 +155,8 @@ impl<B: Backend> Driver<B> {
             }
             self.note_status();
         };
-        self.close(deadline).await;
+        // In memory of its own, which the driver's task would otherwise keep ready all its life.
+        Box::pin(self.close(deadline)).await;
         drop(phase);
     }
 

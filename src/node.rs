@@ -1,8 +1,8 @@
 //! What all of a node's tasks share, whatever its backend.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use tokio::runtime::Handle;
@@ -23,6 +23,34 @@ const EVENT_BUFFER: usize = 1024;
 pub(crate) struct Handlers {
     pub(crate) sink: Arc<dyn RemoteMessageSink>,
     pub(crate) gossip: Box<dyn GossipReceiver>,
+    /// The sink said that it does not block, and has not blocked yet.
+    prompt: AtomicBool,
+}
+
+/// A sink that says it does not block and takes so long is not believed any more. Other processes keep
+/// a thread off its core for milliseconds.
+const NOT_PROMPT: Duration = Duration::from_millis(20);
+
+impl Handlers {
+    pub(crate) fn new(sink: Arc<dyn RemoteMessageSink>, gossip: Box<dyn GossipReceiver>) -> Self {
+        let prompt = AtomicBool::new(!sink.may_block());
+        Self { sink, gossip, prompt }
+    }
+
+    /// Whether the sink may be called on a worker of the runtime.
+    pub(crate) fn may_call_directly(&self) -> bool {
+        self.prompt.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of how long the sink kept a worker.
+    pub(crate) fn took(&self, took: Duration) {
+        if took > NOT_PROMPT && self.prompt.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                ?took,
+                "the sink blocks, against what `may_block` says; it is called on threads from now on"
+            );
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

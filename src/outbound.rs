@@ -32,6 +32,10 @@ pub(crate) use lane::TellLane;
 /// buffer has few segments, small enough that a lane's first bytes leave early.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
+/// The largest segment that quinn is handed. A frame a little over a chunk goes as one, for a tail of a few
+/// bytes costs as much as another chunk.
+pub(crate) const PIECE: usize = CHUNK + CHUNK / 4;
+
 /// A segment below it is small.
 const SMALL: usize = 4 * 1024;
 

@@ -177,22 +177,29 @@ impl Peer {
 
     /// Sends a tell, waiting while its lane is full.
     ///
-    /// Cancel-safe: a dropped call has sent nothing. Waiting calls are not served in order; where
-    /// the order of tells to one target matters, one task sends them.
+    /// Calls that wait for the same lane are served in order of their coming, and before later ones. A
+    /// loop of calls that never wait yields to the runtime now and then, as tokio's own do.
+    ///
+    /// Cancel-safe: a dropped call has sent nothing.
     ///
     /// # Errors
     /// As [`tell`](Self::tell), but never `Full`.
     pub async fn tell_when_ready<T: Tell>(&self, tell: T) -> Result<(), SendError<T>> {
+        tokio::task::coop::consume_budget().await;
+        let lane = self.0.lane_of(tell.as_tell().target_path);
         let mut tell = tell;
-        loop {
+        if lane.turn.available_permits() > 0 {
             match self.0.push(tell) {
                 Err(SendError::Full(back)) => tell = back,
                 done => return done,
             }
-            let lane = self.0.lane_of(tell.as_tell().target_path);
+        }
+        // Never closed; and without a turn a call would still be right, only not fair.
+        let _turn = lane.turn.acquire().await.ok();
+        loop {
             let (room, node) = (lane.progress.notified(), self.0.node_budget.freed.notified());
             tokio::pin!(room, node);
-            // Registered before the second try, so that no release in between is missed.
+            // Registered before the try, so that no release in between is missed.
             room.as_mut().enable();
             node.as_mut().enable();
             match self.0.push(tell) {

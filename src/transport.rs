@@ -144,7 +144,7 @@ impl ClusterTransport {
         inbox: impl Into<GossipInbox<G>>,
         sink: impl Into<TellSink>,
     ) -> Result<(), AlreadyStarted> {
-        let handlers = Handlers { sink: sink.into().0, gossip: Box::new(inbox.into()) };
+        let handlers = Handlers::new(sink.into().0, Box::new(inbox.into()));
         self.0.node.handlers.set(handlers).map_err(|_| AlreadyStarted)
     }
 

@@ -2,31 +2,20 @@
 //! stream. No queue, no acknowledgement, no resume.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cluster_quic::{DevCa, RemoteTellRef};
-use quinn::congestion::CubicConfig;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{
-    AckFrequencyConfig, ClientConfig, Connection, Endpoint, EndpointConfig, MtuDiscoveryConfig,
-    RecvStream, SendStream, ServerConfig, TokioRuntime, TransportConfig, VarInt,
-};
-use rustls::RootCertStore;
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use cluster_quic::{Config, Congestion, DevCa, RemoteTellRef, bench_support};
+use quinn::{Connection, Endpoint, RecvStream, SendStream, TokioRuntime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::Error;
 use crate::counter::{Counter, Load, target_path};
 use crate::measure::{SET_UP, Sending, Subject, within};
+use crate::ours::identity;
 
 const CHUNK: usize = 64 * 1024;
 pub(crate) const PREFIX: usize = 4;
-const ALPN: &[u8] = b"bare";
 
 /// As on the wire: bincode's encoding of a `ClusterFrame`, borrowed.
 #[derive(Serialize, Deserialize)]
@@ -47,12 +36,17 @@ pub(crate) type Ends = [(Endpoint, Connection); 2];
 /// A connection between two endpoints: the dialling side, then the other.
 pub(crate) async fn connect(ca: &DevCa) -> Result<Ends, Error> {
     let (from, to) = (endpoint(ca)?, endpoint(ca)?);
+    let [dialled, accepted] = between(&from, &to).await?;
+    Ok([(from, dialled), (to, accepted)])
+}
+
+/// A connection's two sides.
+pub(crate) async fn between(from: &Endpoint, to: &Endpoint) -> Result<[Connection; 2], Error> {
     let dialled = from.connect(to.local_addr()?, "127.0.0.1")?;
     let accepted = async { Ok::<_, Error>(to.accept().await.ok_or("closed")?.await?) };
     let both = async { tokio::join!(dialled, accepted) };
     let (dialled, accepted) = within(SET_UP, "a bare connection", both).await?;
-    let (dialled, accepted) = (dialled?, accepted?);
-    Ok([(from, dialled), (to, accepted)])
+    Ok([dialled?, accepted?])
 }
 
 impl Bare {
@@ -174,72 +168,15 @@ pub(crate) fn decode(frame: &[u8]) -> Result<Frame<'_>, Error> {
     Ok(bincode::serde::borrow_decode_from_slice(frame, config)?.0)
 }
 
-/// The transport's default settings for quinn, but for the congestion controller, which is quinn's own; they
-/// are those of `src/backend/quic/settings.rs`, which has
-/// the reasons, and must be kept the same by hand.
-fn transport_config() -> Result<TransportConfig, Error> {
-    let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(MAX_UDP_PAYLOAD);
-    let mut acks = AckFrequencyConfig::default();
-    acks.max_ack_delay(Some(Duration::from_millis(5)));
-    let mut cubic = CubicConfig::default();
-    cubic.initial_window((10 * u64::from(MAX_UDP_PAYLOAD)).max(14_720));
-    let mut transport = TransportConfig::default();
-    transport
-        .max_concurrent_uni_streams(VarInt::from_u32(6))
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
-        .stream_receive_window(VarInt::from_u32(1024 * 1024))
-        .receive_window(VarInt::MAX)
-        .send_window(32 * 1024 * 1024)
-        .send_fairness(true)
-        .ack_frequency_config(Some(acks))
-        .initial_rtt(Duration::from_millis(50))
-        .max_idle_timeout(Some(Duration::from_secs(10).try_into()?))
-        .keep_alive_interval(Some(Duration::from_secs(2)))
-        .mtu_discovery_config(Some(mtu))
-        .congestion_controller_factory(Arc::new(cubic));
-    Ok(transport)
-}
-
-const MAX_UDP_PAYLOAD: u16 = 4096;
-const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
-
-/// A socket, and mutual TLS with a certificate of `ca`, as a node has them.
-fn endpoint(ca: &DevCa) -> Result<Endpoint, Error> {
-    let issued = ca.issue(&["127.0.0.1"])?;
-    let chain = vec![CertificateDer::from_pem_slice(issued.chain.as_bytes())?];
-    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes())?;
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.certificate().as_bytes())?)?;
-    let (roots, provider) = (Arc::new(roots), Arc::new(default_provider()));
-    let tls13 = &[&rustls::version::TLS13];
-
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
-    let mut server = rustls::ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(tls13)?
-        .with_client_cert_verifier(verifier.build()?)
-        .with_single_cert(chain.clone(), key.clone_key())?;
-    server.alpn_protocols = vec![ALPN.to_vec()];
-    let mut client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(tls13)?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)?;
-    client.alpn_protocols = vec![ALPN.to_vec()];
-
-    let transport = Arc::new(transport_config()?);
-    let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server)?));
-    server.transport_config(Arc::clone(&transport));
-    let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(client)?));
-    client.transport_config(transport);
-
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
-    let buffers = socket2::SockRef::from(&socket);
-    buffers.set_recv_buffer_size(SOCKET_BUFFER)?;
-    buffers.set_send_buffer_size(SOCKET_BUFFER)?;
-    let mut config = EndpointConfig::default();
-    config.max_udp_payload_size(MAX_UDP_PAYLOAD)?;
-    let mut endpoint = Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))?;
-    endpoint.set_default_client_config(client);
+/// A node's socket, certificate and settings, whatever they are now, but for the congestion controller:
+/// Cubic, quinn's own.
+pub(crate) fn endpoint(ca: &DevCa) -> Result<Endpoint, Error> {
+    let config = Config::builder("bare").congestion(Congestion::Cubic).build()?;
+    let socket = bench_support::open_socket(&config)?;
+    let port = socket.local_addr()?.port();
+    let parts = bench_support::parts(&config, &identity(ca)?, port, None)?;
+    let runtime = Arc::new(TokioRuntime);
+    let mut endpoint = Endpoint::new(parts.settings, Some(parts.server), socket, runtime)?;
+    endpoint.set_default_client_config(parts.client);
     Ok(endpoint)
 }

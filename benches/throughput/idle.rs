@@ -8,6 +8,7 @@
 //! | node | nodes that are bound and have no association |
 //! | first association | one more node, the hub, associates with all of them. A node's receive buffers are in memory only from its first datagrams on, so this holds a part of a node's cost |
 //! | second association | another hub does; the nodes have everything already, so this is an association and nothing else |
+//! | bare quinn | as the second association, between quinn's endpoints with the same settings and certificates: what is quinn's and TLS's own |
 //!
 //! Memory is what the process uses without files mapped into it; also what is freed and kept by the
 //! allocator, such as the handshakes' leavings. It has to come before all that uses much memory, since
@@ -27,7 +28,7 @@ use tokio::time::sleep;
 use crate::measure::{SET_UP, within};
 use crate::options::Options;
 use crate::report::{Figure, Report, progress};
-use crate::{Error, ours, process};
+use crate::{Error, bare, ours, process};
 
 /// Associations that are being made at a time.
 const AT_ONCE: usize = 16;
@@ -101,9 +102,25 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> Result<()
     if cut > 0 {
         return Err(format!("{cut} of {} idle associations did not last", 2 * count).into());
     }
-    summarize(count, &usages, report);
+    let quinn = bare_quinn(&ca, count, settle).await?;
+    summarize(count, &usages, quinn, report);
     let nodes = nodes.into_iter().chain(hubs).chain(warm).collect();
     shut_down(nodes).await
+}
+
+/// Bytes that a connection of bare quinn uses on either side, beyond the first one of its endpoints.
+async fn bare_quinn(ca: &DevCa, count: usize, settle: Duration) -> Result<f64, Error> {
+    let endpoints = (0..count).map(|_| bare::endpoint(ca)).collect::<Result<Vec<_>, _>>()?;
+    let hubs = [bare::endpoint(ca)?, bare::endpoint(ca)?];
+    let (mut used, mut connections) = (Vec::new(), Vec::new());
+    for (n, hub) in hubs.iter().enumerate() {
+        progress(&format!("idle: bare hub {} connects to {count} endpoints", n + 1));
+        for endpoint in &endpoints {
+            connections.push(bare::between(hub, endpoint).await?);
+        }
+        used.push(usage(settle, Duration::ZERO).await?.memory);
+    }
+    Ok((used[1] - used[0]) / (2 * count) as f64)
 }
 
 /// After `settle`, over `watch`.
@@ -147,7 +164,7 @@ async fn shut_down(nodes: Vec<ClusterTransport>) -> Result<(), Error> {
     Ok(())
 }
 
-fn summarize(count: usize, usages: &[Usage], report: &mut Report) {
+fn summarize(count: usize, usages: &[Usage], quinn: f64, report: &mut Report) {
     let case = format!("idle-{count}");
     let mut table = format!(
         "idle: {count} nodes in this process, an association's cost per side\n{:<20} {:>10} {:>14} {:>16}",
@@ -168,6 +185,8 @@ fn summarize(count: usize, usages: &[Usage], report: &mut Report) {
             figures.push(Figure::new(&case, metric, unit, value));
         }
     }
+    let _ = write!(table, "\n{:<20} {:>10.1}", "bare quinn", quinn / 1e3);
+    figures.push(Figure::new(&case, "bare quinn's memory", "kB", quinn / 1e3));
     if let (Some(before), Some(after)) = (usages.first(), usages.last()) {
         let all = (after.memory - before.memory) / 1e6;
         let _ = write!(table, "\nall of it: {all:.1} MB");

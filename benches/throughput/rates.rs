@@ -25,7 +25,9 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> Result<()
         Case::new(targets, quic).targets(8).ours(),
         Case::new(tcp, Arc::new(atomr::Tcp::new(1).await?)),
         Case::new(quinn, Arc::new(bare::Bare::new(&ca).await?)),
-        Case::new(in_process, Arc::new(ours::in_process(ours::config()?).await?)).ours(),
+        Case::new(in_process, Arc::new(ours::in_process(ours::config()?).await?))
+            .ours()
+            .against("atomr", atomr),
         Case::new(atomr, Arc::new(atomr::InProcess::new())),
     ];
     let cases = cases.map(|case| case.against("tcp", tcp).against("quinn", quinn));

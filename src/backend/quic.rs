@@ -12,7 +12,8 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use quinn::{
-    AsyncUdpSocket, ClientConfig, Endpoint, Runtime as _, ServerConfig, TokioRuntime, VarInt,
+    AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, Runtime as _, ServerConfig,
+    TokioRuntime, VarInt,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -24,7 +25,8 @@ use crate::error::{AssociationError, BindError};
 use crate::link::{Backend, Incoming};
 use crate::tls::{Identity, bare_host};
 use link::{Limits, QuicLink, connection_error};
-use settings::{client_crypto, endpoint_config, open_socket, server_crypto, transport_config};
+pub use settings::open_socket;
+use settings::{client_crypto, endpoint_config, server_crypto, transport_config};
 
 /// Handshakes under way beyond which an unvalidated address must first prove that it is one
 /// (RFC 9000, section 8.1.2).
@@ -83,18 +85,8 @@ impl QuicBackend {
     ) -> Result<(Self, SocketAddr), BindError> {
         let failed = |source| BindError::Socket { address: config.bind, source };
         let bound = socket.local_addr().map_err(failed)?;
-        let transport = Arc::new(transport_config(config));
-        let mut server = ServerConfig::with_crypto(server_crypto(identity)?);
-        server
-            .transport_config(Arc::clone(&transport))
-            .max_incoming(MAX_INCOMING)
-            .incoming_buffer_size(INCOMING_BUFFER)
-            .incoming_buffer_size_total(INCOMING_BUFFERS);
-        let mut client = ClientConfig::new(client_crypto(identity)?);
-        client.transport_config(transport);
+        let Parts { settings, server, client } = parts(config, identity, bound.port(), seed)?;
         let open = Arc::downgrade(&socket);
-        let mut settings = endpoint_config(config, identity, bound.port());
-        settings.rng_seed(seed);
         let endpoint = Endpoint::new_with_abstract_socket(
             settings,
             Some(server),
@@ -120,6 +112,41 @@ impl QuicBackend {
     fn endpoint(&self) -> Option<Endpoint> {
         self.endpoint.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// What a node's endpoint is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Connection ids, stateless resets, the largest datagram.
+    pub settings: EndpointConfig,
+    /// For connections of others.
+    pub server: ServerConfig,
+    /// For connections to others.
+    pub client: ClientConfig,
+}
+
+/// What the endpoint of a node with this configuration and identity is made of.
+///
+/// # Errors
+/// [`BindError::Identity`].
+pub fn parts(
+    config: &Config,
+    identity: &Identity,
+    port: u16,
+    seed: Option<[u8; 32]>,
+) -> Result<Parts, BindError> {
+    let transport = Arc::new(transport_config(config));
+    let mut server = ServerConfig::with_crypto(server_crypto(identity)?);
+    server
+        .transport_config(Arc::clone(&transport))
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size(INCOMING_BUFFER)
+        .incoming_buffer_size_total(INCOMING_BUFFERS);
+    let mut client = ClientConfig::new(client_crypto(identity)?);
+    client.transport_config(transport);
+    let mut settings = endpoint_config(config, identity, port);
+    settings.rng_seed(seed);
+    Ok(Parts { settings, server, client })
 }
 
 /// What it takes to connect to one socket address.

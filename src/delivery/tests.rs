@@ -31,7 +31,8 @@ fn run(numbers: std::ops::Range<u64>) -> Run {
 }
 
 fn whole(bytes: Bytes, frames: u64) -> Run {
-    Run { frames, len: bytes.len(), pieces: vec![bytes] }
+    let len = bytes.len();
+    Run { frames, len, pieces: vec![bytes], in_place: true }
 }
 
 fn delivered(sink: &RecordingSink) -> Vec<u64> {
@@ -254,7 +255,7 @@ fn frames_are_left_out_across_pieces() {
     let pieces: Vec<_> = [0..3, 3..4, 4..9].into_iter().flat_map(|n| run(n).pieces).collect();
     let len = pieces.iter().map(Bytes::len).sum();
     for skip in 0..12 {
-        let mut run = Run { pieces: pieces.clone(), frames: 9, len };
+        let mut run = Run { pieces: pieces.clone(), frames: 9, len, in_place: true };
         assert_eq!(run.skip(skip), Ok(skip.min(9)));
         assert_eq!(run.frames, 9 - skip.min(9));
         assert_eq!(run.len, self::run(skip.min(9)..9).len);

@@ -13,12 +13,17 @@ pub(crate) struct Run {
     pub(crate) frames: u64,
     /// The length of all pieces.
     pub(crate) len: usize,
+    /// Whether a piece is still where it was received.
+    pub(crate) in_place: bool,
 }
 
 impl Run {
-    /// The frames in memory of their own. A piece keeps the whole packet or batch of packets that it
-    /// came in, so what is to wait for long is better copied.
+    /// The frames in memory of their own. A piece in place keeps the whole packet or batch of packets
+    /// that it came in, so what is to wait for long is better copied; what was gathered is already.
     pub(crate) fn compact(&mut self) {
+        if !std::mem::take(&mut self.in_place) {
+            return;
+        }
         let mut together = BytesMut::with_capacity(self.len);
         self.pieces.drain(..).for_each(|piece| together.extend_from_slice(&piece));
         self.pieces.push(together.freeze());
@@ -78,6 +83,7 @@ impl FrameDecoder {
             run.frames += frames;
             if len >= WORTH_KEEPING {
                 self.seal(&mut run);
+                run.in_place = true;
                 run.len += len;
                 run.pieces.push(chunk.split_to(len));
             } else {

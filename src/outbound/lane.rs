@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::queue::{Queue, Writer};
 use super::{Attached, CHUNK, CROWD, Loss, NodeBudget, Refused, SMALL, Taken, Wake};
@@ -19,6 +19,8 @@ pub(crate) struct TellLane {
     pub(crate) ready: Notify,
     /// Wakes those who wait for room, or for acknowledgements.
     pub(crate) progress: Notify,
+    /// Held by the one who is next to get room; others queue for it, in order of their coming.
+    pub(crate) turn: Semaphore,
     node: Arc<NodeBudget>,
     budget: usize,
 }
@@ -26,7 +28,8 @@ pub(crate) struct TellLane {
 impl TellLane {
     pub(crate) fn new(budget: usize, node: Arc<NodeBudget>) -> Self {
         let (ready, progress) = (Notify::new(), Notify::new());
-        Self { queue: Mutex::new(Queue::new()), ready, progress, node, budget }
+        let (queue, turn) = (Mutex::new(Queue::new()), Semaphore::new(1));
+        Self { queue, ready, progress, turn, node, budget }
     }
 
     /// Takes a tell whose frame is `len` bytes long without its prefix.

@@ -1,10 +1,13 @@
 //! Full lanes, blocked sinks, and calls that cannot be served.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use cluster_quic::{
-    AssociationError, ClusterTransport, Event, MAX_FRAME, PeerError, RecordingSink, RemoteTell,
-    SendError, gossip_inbox,
+    Address, AssociationError, ClusterTransport, Event, MAX_FRAME, PeerError, RecordingSink,
+    RemoteMessageSink, RemoteTell, RemoteTellRef, SendError, gossip_inbox,
 };
 
 use crate::harness::{GateSink, Net, Node, tell, until};
@@ -60,6 +63,82 @@ pub(crate) async fn a_full_lane_hands_the_tell_back(net: impl Net) {
     assert_eq!(sink.recorded.len() as u64, n + 1);
     a.check_ledger(b.address(), n + 1);
     assert_eq!(a.transport.held_bytes(), 0, "what is acknowledged holds no memory");
+}
+
+/// One task that always has another tell does not keep others from a full lane.
+pub(crate) async fn who_waits_for_room_is_not_overtaken(net: impl Net) {
+    let a = Node::start(net.node("a", |c| c.lane_budget(64 * 1024)));
+    let b = net.node("b", |c| c.stream_window(64 * 1024));
+    let (sink, mut calls, _gossip) = gated(&b);
+    let peer = a.transport.peer(b.address()).unwrap();
+    peer.tell(blocked(0)).unwrap();
+    calls.recv().await.unwrap();
+    while peer.tell(blocked(1)).is_ok() {}
+    let greedy = Arc::new(AtomicU64::new(0));
+    let (sender, count) = (peer.clone(), Arc::clone(&greedy));
+    let hog = tokio::spawn(async move {
+        while sender.tell_when_ready(blocked(2)).await.is_ok() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    // The hog's first call waits before ours does.
+    tokio::task::yield_now().await;
+    let ours = tokio::spawn(async move {
+        peer.tell_when_ready(blocked(3)).await.unwrap();
+        greedy.load(Ordering::Relaxed)
+    });
+    tokio::task::yield_now().await;
+    sink.open();
+    let overtaken = ours.await.unwrap();
+    hog.abort();
+    assert!(overtaken <= 1, "by {overtaken} tells");
+}
+
+/// Counts calls, apart for those on the test's own thread, which is the runtime's only worker.
+struct PromptSink {
+    worker: ThreadId,
+    on_worker: AtomicU64,
+    elsewhere: AtomicU64,
+}
+
+impl RemoteMessageSink for PromptSink {
+    fn deliver(&self, _: &Address, tell: RemoteTellRef<'_>) {
+        let here = std::thread::current().id() == self.worker;
+        let count = if here { &self.on_worker } else { &self.elsewhere };
+        count.fetch_add(1, Ordering::Relaxed);
+        if tell.target_path == "/user/blocked" {
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    fn may_block(&self) -> bool {
+        false
+    }
+}
+
+/// A sink that says it does not block is called without another thread, until it blocks.
+pub(crate) async fn a_prompt_sink_is_believed_until_it_blocks(net: impl Net) {
+    let a = Node::start(net.node("a", |c| c));
+    let b = net.node("b", |c| c);
+    let sink = Arc::new(PromptSink {
+        worker: std::thread::current().id(),
+        on_worker: AtomicU64::new(0),
+        elsewhere: AtomicU64::new(0),
+    });
+    b.start(gossip_inbox::<String>(1).0, sink.clone()).unwrap();
+    let peer = a.transport.peer(b.address()).unwrap();
+    let calls = || [&sink.on_worker, &sink.elsewhere].map(|n| n.load(Ordering::Relaxed));
+    for n in 0..16 {
+        peer.tell(tell(n)).unwrap();
+        peer.flush().await.unwrap();
+    }
+    assert_eq!(calls(), [16, 0]);
+    peer.tell(blocked(16)).unwrap();
+    peer.flush().await.unwrap();
+    assert_eq!(calls(), [17, 0]);
+    peer.tell(tell(17)).unwrap();
+    peer.flush().await.unwrap();
+    assert_eq!(calls(), [17, 1]);
 }
 
 pub(crate) async fn a_blocked_sink_delays_its_lane_alone(net: impl Net) {

@@ -60,6 +60,8 @@ on_every_backend! {
     }
     real {
         limits::a_full_lane_hands_the_tell_back
+        limits::who_waits_for_room_is_not_overtaken
+        limits::a_prompt_sink_is_believed_until_it_blocks
         limits::a_blocked_sink_delays_its_lane_alone
         faults::a_drain_past_its_deadline_reports_the_exact_loss
     }

@@ -24,10 +24,14 @@ pub(super) struct Ours {
 struct Echo {
     clock: Arc<Clock>,
     back: OnceLock<Peer>,
+    may_block: bool,
 }
 
 /// Here.
-struct Returned(Arc<Clock>);
+struct Returned {
+    clock: Arc<Clock>,
+    may_block: bool,
+}
 
 fn tell<'a>(target_path: &'a str, payload: &'a [u8]) -> RemoteTellRef<'a> {
     RemoteTellRef { target_path, manifest: "bench", payload, sender_path: None }
@@ -41,31 +45,40 @@ impl RemoteMessageSink for Echo {
             let _ = back.tell(tell(received.target_path, received.payload));
         }
     }
+
+    fn may_block(&self) -> bool {
+        self.may_block
+    }
 }
 
 impl RemoteMessageSink for Returned {
     fn deliver(&self, _: &Address, _: RemoteTellRef<'_>) {
-        self.0.returned();
+        self.clock.returned();
+    }
+
+    fn may_block(&self) -> bool {
+        self.may_block
     }
 }
 
-pub(super) async fn quic(ca: &DevCa) -> Result<Ours, Error> {
+pub(super) async fn quic(ca: &DevCa, may_block: bool) -> Result<Ours, Error> {
     let identity = identity(ca)?;
     let node = || Ok::<_, Error>(ClusterTransport::bind(config()?, &identity)?);
-    between([node()?, node()?]).await
+    between([node()?, node()?], may_block).await
 }
 
 pub(super) async fn in_process() -> Result<Ours, Error> {
     let network = InProcessNetwork::new();
     let node = |host| Ok::<_, Error>(ClusterTransport::in_process(config()?, &network, host)?);
-    between([node("a")?, node("b")?]).await
+    between([node("a")?, node("b")?], true).await
 }
 
-async fn between(nodes: [ClusterTransport; 2]) -> Result<Ours, Error> {
+async fn between(nodes: [ClusterTransport; 2], may_block: bool) -> Result<Ours, Error> {
     let [here, there] = &nodes;
     let clock = Clock::new();
-    let echo = Arc::new(Echo { clock: Arc::clone(&clock), back: OnceLock::new() });
-    here.start(gossip_inbox::<()>(1).0, Arc::new(Returned(Arc::clone(&clock))))?;
+    let echo = Arc::new(Echo { clock: Arc::clone(&clock), back: OnceLock::new(), may_block });
+    let returned = Arc::new(Returned { clock: Arc::clone(&clock), may_block });
+    here.start(gossip_inbox::<()>(1).0, returned)?;
     there.start(gossip_inbox::<()>(1).0, Arc::clone(&echo))?;
     let peer = here.peer(there.address())?;
     let _ = echo.back.set(there.peer(here.address())?);

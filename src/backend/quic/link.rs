@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::error::AssociationError;
 use crate::lane::Lane;
 use crate::link::{LaneReader, LaneWriter, Link, from_wire, to_wire};
-use crate::outbound::CHUNK;
+use crate::outbound::{CHUNK, PIECE};
 use crate::stats::LinkStats;
 use crate::tls::{classify, verify_peer_name};
 
@@ -24,8 +24,10 @@ const MAX_SEND_WINDOW: u64 = 256 * 1024 * 1024;
 /// What a peer that stops a lane has to close the connection as well.
 const STOPPED_GRACE: Duration = Duration::from_secs(1);
 
-/// Received pieces handed over per read: one lock of the connection for all of them.
+/// Received pieces handed over per read: one lock of the connection for all of them. An idle lane has
+/// room for few, since every association has some.
 const READ_BATCH: usize = 32;
+const IDLE_BATCH: usize = 2;
 
 /// The ALPN alert (RFC 7301): no common protocol, so another wire version.
 const NO_APPLICATION_PROTOCOL: u64 = 0x178;
@@ -56,7 +58,7 @@ impl Link for QuicLink {
 
     async fn accept_lane(&self) -> Result<QuicReader, AssociationError> {
         let stream = self.connection.accept_uni().await.map_err(|e| connection_error(&e))?;
-        Ok(QuicReader { link: self.clone(), stream, batch: Default::default() })
+        Ok(QuicReader { link: self.clone(), stream, batch: vec![Bytes::new(); IDLE_BATCH] })
     }
 
     fn close(&self, reason: &AssociationError) {
@@ -113,7 +115,7 @@ impl LaneWriter for QuicWriter {
     async fn write(&mut self, mut chunk: Bytes) -> Result<(), AssociationError> {
         // In pieces: quinn counts one against its send window until the last of it is acknowledged.
         while !chunk.is_empty() {
-            let piece = chunk.split_to(chunk.len().min(CHUNK));
+            let piece = chunk.split_to(if chunk.len() > PIECE { CHUNK } else { chunk.len() });
             match self.stream.write_chunk(piece).await {
                 Ok(()) => {}
                 Err(WriteError::ConnectionLost(e)) => return Err(connection_error(&e)),
@@ -152,7 +154,7 @@ impl Drop for QuicWriter {
 pub(crate) struct QuicReader {
     link: QuicLink,
     stream: RecvStream,
-    batch: [Bytes; READ_BATCH],
+    batch: Vec<Bytes>,
 }
 
 impl LaneReader for QuicReader {
@@ -168,6 +170,9 @@ impl LaneReader for QuicReader {
         };
         let Some(n) = read else { return Ok(false) };
         chunks.extend(self.batch[..n].iter_mut().map(std::mem::take));
+        if n == self.batch.len() && n < READ_BATCH {
+            self.batch.resize(READ_BATCH, Bytes::new());
+        }
         Ok(true)
     }
 }

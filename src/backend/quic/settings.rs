@@ -18,7 +18,11 @@ use crate::control::ALPN;
 use crate::error::BindError;
 use crate::tls::{Identity, IdentityError};
 
-pub(super) fn open_socket(config: &Config) -> std::io::Result<UdpSocket> {
+/// The node's UDP socket.
+///
+/// # Errors
+/// The system's.
+pub fn open_socket(config: &Config) -> std::io::Result<UdpSocket> {
     let domain = socket2::Domain::for_address(config.bind);
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
     if config.bind.is_ipv6() {

@@ -1,0 +1,163 @@
+//! The reading side of a session: the control lane, and the lanes that the peer opens.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::{Shared, work};
+use crate::control::{Control, GoodbyeReason};
+use crate::delivery::{self, InboundLane, Pushed};
+use crate::error::AssociationError;
+use crate::frame::next_frame;
+use crate::lane::{Lane, MAX_STREAMS};
+use crate::link::Link;
+use crate::stream::{ControlReader, Intake};
+
+/// Received bytes that may wait for a lane's sink where they came in; what comes on top is copied. A
+/// frame in place keeps a batch of packets of up to 64 KiB, which a lane that stands still would keep for
+/// as long.
+const PINNED: usize = 128 * 1024;
+
+/// Bytes of tells that a sink which does not block is handed on the spot: some fifty small ones. More are
+/// worth a thread.
+const DIRECT: usize = 4 * 1024;
+
+pub(super) async fn read_control<L: Link>(
+    shared: &Shared<L>,
+    mut reader: ControlReader<L::Reader>,
+) -> Result<(), AssociationError> {
+    while let Some(message) = reader.next().await? {
+        match message {
+            Control::Ack { lane: Lane::Tell(n), next } => {
+                let lane = shared.peer.lanes.get(usize::from(n));
+                let lane = lane.ok_or_else(|| unknown(Lane::Tell(n)))?;
+                lane.ack(next).map_err(AssociationError::Protocol)?;
+            }
+            Control::Ack { lane, .. } => return Err(unknown(lane)),
+            Control::Goodbye { reason } => {
+                return Err(match reason {
+                    GoodbyeReason::ShutDown => AssociationError::Goodbye,
+                    GoodbyeReason::Idle => AssociationError::Idle,
+                });
+            }
+            Control::Hello(_) | Control::Accepted(_) => {
+                return Err(AssociationError::Protocol("a second greeting".into()));
+            }
+        }
+    }
+    Err(AssociationError::Protocol("the control lane ended without a goodbye".into()))
+}
+
+fn unknown(lane: Lane) -> AssociationError {
+    AssociationError::Protocol(format!("acknowledges the {lane} lane, which nothing was sent in"))
+}
+
+/// Accepts the peer's lanes, each read by a task of its own: one that never sends its header holds up
+/// nobody.
+pub(super) async fn accept_lanes<L: Link>(shared: Arc<Shared<L>>) -> Result<(), AssociationError> {
+    let open = Arc::new(Mutex::new(HashSet::new()));
+    let mut readers = JoinSet::new();
+    // A lane is opened once; streams that are opened and reset over and over give their credit back.
+    for _ in 0..MAX_STREAMS {
+        let reader = shared.link.accept_lane().await?;
+        let open = Arc::clone(&open);
+        readers.spawn(work(&shared, |shared| async move {
+            read_lane(&shared, Intake::new(reader), &open).await
+        }));
+    }
+    Err(AssociationError::Protocol("more streams than there are lanes".into()))
+}
+
+async fn read_lane<L: Link>(
+    shared: &Shared<L>,
+    mut intake: Intake<L::Reader>,
+    open: &Mutex<HashSet<Lane>>,
+) -> Result<(), AssociationError> {
+    let limit = shared.node.config.dial_timeout;
+    let (lane, first) = timeout(limit, intake.header())
+        .await
+        .map_err(|_| AssociationError::Protocol(format!("no stream header within {limit:?}")))??;
+    if !open.lock().unwrap_or_else(PoisonError::into_inner).insert(lane) {
+        return Err(AssociationError::Protocol(format!("a second {lane} lane")));
+    }
+    match lane {
+        Lane::Control => Err(AssociationError::Protocol("a second control lane".into())),
+        Lane::Gossip => read_gossip(shared, intake).await,
+        Lane::Tell(_) => read_tells(shared, intake, lane, first).await,
+    }
+}
+
+async fn read_gossip<L: Link>(
+    shared: &Shared<L>,
+    mut intake: Intake<L::Reader>,
+) -> Result<(), AssociationError> {
+    let handlers = shared.node.handlers.wait().await;
+    while let Some(run) = intake.run().await? {
+        for piece in &run.pieces {
+            let mut rest = &piece[..];
+            while let Some(frame) = next_frame(&mut rest) {
+                if let Err(error) = handlers.gossip.receive(&shared.peer.address, frame).await {
+                    let (lane, epoch) = (Lane::Gossip, shared.inbound_epoch);
+                    shared.peer.report(delivery::Fault::Frame { lane, error, epoch });
+                    return Ok(());
+                }
+            }
+        }
+        let received = &shared.peer.inbound.gossip_received;
+        received.fetch_add(run.frames, std::sync::atomic::Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+async fn read_tells<L: Link>(
+    shared: &Shared<L>,
+    mut intake: Intake<L::Reader>,
+    id: Lane,
+    first: u64,
+) -> Result<(), AssociationError> {
+    // Before the user has set a sink, tells wait at their sender.
+    shared.node.handlers.wait().await;
+    let inbound = &shared.peer.inbound;
+    let Some(lane) = inbound.lane(shared.inbound_epoch, id) else {
+        return Err(shared.link.closed().await);
+    };
+    let mut next = first;
+    loop {
+        let waiting = lane.room(inbound, shared.inbound_epoch).await;
+        let Some(mut run) = intake.run().await? else { return Ok(()) };
+        if waiting > PINNED {
+            run.compact();
+        }
+        let (frames, len) = (run.frames, run.len);
+        let pushed = lane.push(shared.inbound_epoch, next, run);
+        next += frames;
+        match pushed.map_err(|e| AssociationError::Protocol(e.to_string()))? {
+            Pushed::Queued => {}
+            Pushed::Fenced => return Err(shared.link.closed().await),
+            Pushed::StartDelivery => start_delivery(shared, lane.clone(), len),
+        }
+    }
+}
+
+/// Hands `len` bytes that wait in the lane to the sink, and whatever comes meanwhile: on a thread that
+/// the sink may block, or, where it says that it does not and there is little to hand over, at once.
+/// Another thread takes tens of microseconds to wake up, as long as the rest of a tell's way.
+fn start_delivery<L: Link>(shared: &Shared<L>, lane: Arc<InboundLane>, len: usize) {
+    let (node, peer) = (Arc::clone(&shared.node), Arc::clone(&shared.peer));
+    let deliver = move || {
+        let handlers = node.handlers.get()?;
+        let report = |fault| peer.report(fault);
+        delivery::deliver(&peer.address, &peer.inbound, &lane, &*handlers.sink, &report);
+        Some(())
+    };
+    let Some(handlers) = shared.node.handlers.get() else { return };
+    if len > DIRECT || !handlers.may_call_directly() {
+        tokio::task::spawn_blocking(deliver);
+        return;
+    }
+    let begun = Instant::now();
+    deliver();
+    handlers.took(begun.elapsed());
+}
