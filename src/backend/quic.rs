@@ -42,8 +42,9 @@ const INCOMING_BUFFERS: u64 = 8 * 1024 * 1024;
 /// A host's next address is tried this much after the one before (RFC 8305, section 5).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
-/// How long the last packets of closed connections may take to leave.
-const LINGER: Duration = Duration::from_millis(500);
+/// How long the last packets of closed connections may take to leave. quinn would keep each connection for
+/// three probe timeouts, to answer late packets; the peers that said goodbye have no more of them.
+const LINGER: Duration = Duration::from_millis(200);
 
 /// A socket of the caller's own, for
 /// [`ClusterTransport::bind_socket`](crate::ClusterTransport::bind_socket).
