@@ -24,6 +24,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::address::Incarnation;
 use crate::control::Instance;
 use crate::error::AssociationError;
 
@@ -58,6 +59,8 @@ pub(crate) enum Input {
     Release,
     /// The user asked for the connection to be closed; it comes back when wanted.
     Disconnect,
+    /// The user wants nothing to do with this life of the peer, nor with earlier ones.
+    Quarantine { incarnation: Incarnation },
     /// The node shuts down.
     Shutdown,
 }
@@ -117,6 +120,8 @@ pub(crate) struct Association {
     failures: u32,
     /// Until when a lost peer is dialled without anything to send.
     reconnect_until: Option<Instant>,
+    /// The life of the peer that is refused, with all before it.
+    quarantined: Option<Incarnation>,
     jitter: Jitter,
 }
 
@@ -131,6 +136,7 @@ impl Association {
             seen: None,
             failures: 0,
             reconnect_until: None,
+            quarantined: None,
             jitter: Jitter(seed),
         }
     }
@@ -159,6 +165,11 @@ impl Association {
     /// Nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
         self.state == State::Idle
+    }
+
+    /// The life of the peer that is refused; its next one ends that.
+    pub(crate) fn quarantined(&self) -> Option<Incarnation> {
+        self.quarantined
     }
 
     /// What to do about `input`, in order.
@@ -195,6 +206,7 @@ impl Association {
                     out.push(Output::Close { link, reason });
                 }
             }
+            Input::Quarantine { incarnation } => self.quarantine(incarnation, &mut out),
             Input::Shutdown => self.shutdown(&mut out),
         }
         out
@@ -232,6 +244,11 @@ impl Association {
         };
         if ours != link {
             return superseded(link, out);
+        }
+        if self.refuses(instance) {
+            let error = AssociationError::Quarantined;
+            out.push(Output::Close { link, reason: error.clone() });
+            return self.dial_failed(now, link, error, out);
         }
         match self.seen {
             Some((known, _)) if instance < known => {
@@ -303,6 +320,12 @@ impl Association {
             out.push(Output::Close { link, reason: AssociationError::ShuttingDown });
             return;
         }
+        if self.refuses(instance) {
+            let error = AssociationError::Quarantined;
+            out.push(Output::Close { link, reason: error.clone() });
+            out.push(Output::ReportRefused { link, error });
+            return;
+        }
         self.seen = Some((instance, attempt));
         let restarted = previous.is_some_and(|(known, _)| known != instance);
         match self.state {
@@ -334,6 +357,8 @@ impl Association {
     }
 
     fn activate(&mut self, now: Instant, link: LinkId, instance: Instance, out: &mut Vec<Output>) {
+        // Another life of it, or it would not have come so far.
+        self.quarantined = None;
         self.state = State::Active { link, since: now };
         out.push(Output::Activate { link, instance });
     }
@@ -361,6 +386,33 @@ impl Association {
                 self.state = State::Dialing { link: ours, parked: None };
             }
             _ => {}
+        }
+    }
+
+    fn refuses(&self, instance: Instance) -> bool {
+        self.quarantined.is_some_and(|refused| instance.incarnation <= refused)
+    }
+
+    fn quarantine(&mut self, incarnation: Incarnation, out: &mut Vec<Output>) {
+        // It may have come back as another since the user saw it.
+        if self.seen.is_some_and(|(known, _)| known.incarnation > incarnation) {
+            return;
+        }
+        self.quarantined = Some(incarnation);
+        let reason = AssociationError::Quarantined;
+        match self.state {
+            State::Active { link, .. } => {
+                self.state = State::Idle;
+                self.reconnect_until = None;
+                out.push(Output::Deactivate { link, reason: reason.clone() });
+                out.push(Output::Close { link, reason });
+            }
+            // Our own dial may reach the next life; the parked one is of a life that was seen.
+            State::Dialing { link, parked: Some(parked) } => {
+                self.state = State::Dialing { link, parked: None };
+                out.push(Output::Close { link: parked.link, reason });
+            }
+            State::Dialing { .. } | State::Idle | State::Backoff { .. } | State::Closed => {}
         }
     }
 

@@ -203,7 +203,8 @@ pub struct SeedSilent {
 /// Downs members of `daemon` whose node could not be reached for `after`, for as long as they cannot.
 ///
 /// An atomr daemon learns of dead nodes from nobody: a killed member stays `Up` until somebody calls
-/// `down`. This task does, by what the transport knows: a member counts as lost from the moment its
+/// `down`. This task does, and [quarantines](crate::Peer::quarantine) the node: should the process live
+/// after all, it is refused until it is started anew. It goes by what the transport knows: a member counts as lost from the moment its
 /// association ended, or was first tried, without a new one. A member that gossip from another node
 /// brings back (the daemon's merge is naive) is downed again.
 ///
@@ -254,6 +255,10 @@ async fn watch(
             if alive && since.elapsed() >= after {
                 tracing::warn!(member = %member.address, "unreachable for {after:?}: downing it");
                 daemon.down(member.address);
+                // It is out of the cluster whatever it thinks itself, until it is started anew.
+                if let Ok(peer) = transport.peer(&address) {
+                    peer.quarantine();
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::control::Instance;
 use crate::error::AssociationError;
 use crate::frame::{self, FrameDecoder, RemoteTellRef, TellDecoder, next_frame};
 use crate::lane::Lane;
-use crate::outbound::{NodeBudget, Taken, TellLane};
+use crate::outbound::{Budget, Taken, TellLane};
 
 pub use crate::backend::quic::{Parts, open_socket, parts};
 
@@ -63,7 +63,7 @@ pub struct Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        let lane = TellLane::new(32 << 20, Arc::new(NodeBudget::new(1 << 30)));
+        let lane = TellLane::new(32 << 20, Arc::new(Budget::new(1 << 30)));
         let epoch = lane.attach(None).map_or(0, |attached| attached.epoch);
         Self { lane, epoch }
     }

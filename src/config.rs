@@ -13,7 +13,7 @@ use crate::outbound::{CHUNK, PIECE};
 const GOSSIP_RESERVE: u64 = 2 * 1024 * 1024;
 
 /// Room for the largest frame, in whole grants: a tell that never fits would wait for ever.
-const MIN_NODE_BUDGET: u64 = (MAX_FRAME + CHUNK) as u64;
+const MIN_BUDGET: u64 = (MAX_FRAME + CHUNK) as u64;
 
 /// What a peer with the most tell lanes can still admit within the send window that it grows to.
 const MAX_STREAM_WINDOW: u64 = 8 * 1024 * 1024;
@@ -60,6 +60,7 @@ pub struct Config {
     pub(crate) runtime: Runtime,
     pub(crate) tell_lanes: u8,
     pub(crate) lane_budget: usize,
+    pub(crate) peer_budget: usize,
     pub(crate) node_budget: usize,
     pub(crate) gossip_budget: usize,
     pub(crate) stream_window: u64,
@@ -92,6 +93,7 @@ impl Config {
             runtime: Runtime::Current,
             tell_lanes: 8,
             lane_budget: 32 * 1024 * 1024,
+            peer_budget: 128 * 1024 * 1024,
             node_budget: 1024 * 1024 * 1024,
             gossip_budget: 256 * 1024,
             stream_window: 1024 * 1024,
@@ -131,7 +133,8 @@ impl Config {
             });
         }
         range("lane_budget", self.lane_budget as u64, 64 * 1024, 1 << 40)?;
-        range("node_budget", self.node_budget as u64, MIN_NODE_BUDGET, 1 << 50)?;
+        range("peer_budget", self.peer_budget as u64, MIN_BUDGET, 1 << 50)?;
+        range("node_budget", self.node_budget as u64, MIN_BUDGET, 1 << 50)?;
         range("gossip_budget", self.gossip_budget as u64, 1024, 1 << 30)?;
         range("stream_window", self.stream_window, 16 * 1024, MAX_STREAM_WINDOW)?;
         range("send_window", self.send_window, 64 * 1024, 1 << 40)?;
@@ -229,6 +232,9 @@ settings! {
     /// Bytes that one tell lane to one peer holds, queued and in flight together. Default 32 MiB.
     /// `tell` refuses beyond.
     lane_budget: usize,
+    /// Bytes that all tell lanes to one peer hold together, in grants of 64 KiB. Default 128 MiB, at least
+    /// room for one frame of the largest size.
+    peer_budget: usize,
     /// Bytes that all tell lanes of the node hold together, in grants of 64 KiB. Default 1 GiB, at
     /// least room for one frame of the largest size.
     node_budget: usize,
@@ -344,6 +350,7 @@ mod tests {
         assert_eq!(of(base().tell_lanes(17)), "tell_lanes");
         assert_eq!(of(base().cluster("")), "cluster");
         // A frame of the largest size must fit, and every peer must be able to admit the window.
+        assert_eq!(of(base().peer_budget(MAX_FRAME)), "peer_budget");
         assert_eq!(of(base().node_budget(MAX_FRAME)), "node_budget");
         assert_eq!(of(base().stream_window(9 << 20).send_window(1 << 30)), "stream_window");
         assert_eq!(of(base().max_udp_payload(9000)), "max_udp_payload");

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{Instrument, warn};
 
 use crate::association::{Association, Input, LinkId, Timing};
 use crate::control::Instance;
+use crate::dead_letters::give_back;
 use crate::delivery::Fault;
 use crate::error::AssociationError;
 use crate::event::Event;
@@ -78,6 +79,8 @@ pub(crate) struct Driver<B: Backend> {
     activity: Activity,
     /// Since when nothing is under way, if nothing is.
     idle_since: Instant,
+    /// Threads that give lost tells back.
+    giving_back: JoinSet<()>,
 }
 
 struct Candidate<L: Link> {
@@ -121,6 +124,7 @@ impl<B: Backend> Driver<B> {
             instance: None,
             activity: Activity { seen: 0, at: Instant::now() },
             idle_since: Instant::now(),
+            giving_back: JoinSet::new(),
         }
     }
 
@@ -219,6 +223,10 @@ impl<B: Backend> Driver<B> {
         for fault in self.peer.take_faults() {
             self.fault(fault);
         }
+        let quarantine = self.peer.status().quarantine.take();
+        if let Some(incarnation) = quarantine {
+            self.quarantine(incarnation);
+        }
         if std::mem::take(&mut self.peer.status().disconnect) {
             self.feed(Input::Disconnect);
         }
@@ -259,12 +267,26 @@ impl<B: Backend> Driver<B> {
         }
     }
 
-    fn report_losses(&self, losses: Vec<(u8, Loss)>) {
-        for (n, Loss { frames, bytes, reason }) in losses {
-            let (peer, lane) = (self.peer.address.clone(), Lane::Tell(n));
+    fn report_losses(&mut self, losses: Vec<(u8, Loss)>) {
+        for (n, loss) in &losses {
+            let (peer, lane) = (self.peer.address.clone(), Lane::Tell(*n));
+            let Loss { frames, bytes, reason, .. } = *loss;
             warn!(%lane, frames, bytes, ?reason, "tells lost");
             self.node.emit(Event::TellsLost { peer, lane, frames, bytes, reason });
         }
+        if losses.is_empty() || self.node.dead_letters.get().is_none() {
+            return;
+        }
+        while self.giving_back.try_join_next().is_some() {}
+        let (node, peer) = (Arc::clone(&self.node), Arc::clone(&self.peer));
+        self.giving_back.spawn_blocking(move || {
+            let Some(hook) = node.dead_letters.get() else { return };
+            let give_back = |(_, loss): &(u8, Loss)| give_back(&peer.address, loss, hook);
+            let panics: u64 = losses.iter().map(give_back).sum();
+            if panics > 0 {
+                warn!(peer = %peer.address, panics, "the dead letters' hook panicked");
+            }
+        });
     }
 }
 

@@ -192,7 +192,7 @@ pub enum PeerError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError<T> {
-    /// The lane's or the node's budget is used up: wait ([`tell_when_ready`]), retry, or shed load.
+    /// The lane's, the peer's or the node's budget is used up: wait ([`tell_when_ready`]), retry, or shed load.
     ///
     /// [`tell_when_ready`]: crate::Peer::tell_when_ready
     #[error("the lane is full")]
@@ -216,6 +216,9 @@ pub enum SendError<T> {
     /// The transport shuts down and takes nothing new.
     #[error("the transport shuts down")]
     ShuttingDown(T),
+    /// The peer is quarantined, until it comes back as another incarnation.
+    #[error("the peer is quarantined")]
+    Quarantined(T),
     /// The peer cannot be addressed.
     #[error("{source}")]
     Peer {
@@ -233,6 +236,7 @@ impl<T> SendError<T> {
         match self {
             Self::Full(message)
             | Self::ShuttingDown(message)
+            | Self::Quarantined(message)
             | Self::TooLarge { message, .. }
             | Self::Encode { message, .. }
             | Self::Peer { message, .. } => message,
@@ -260,9 +264,10 @@ pub enum FlushError {
     Peer(#[from] PeerError),
 }
 
-/// [`start`](crate::ClusterTransport::start) was called before.
+/// [`start`](crate::ClusterTransport::start) or
+/// [`dead_letters`](crate::ClusterTransport::dead_letters) was called before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the transport was started before: its inbox and sink are set once")]
+#[error("called before: inbox, sink and dead letters' hook are set once")]
 pub struct AlreadyStarted;
 
 /// Why an association could not be had, or ended.
@@ -303,6 +308,10 @@ pub enum AssociationError {
         /// What is known.
         known: Incarnation,
     },
+    /// The node that dialled or was dialled has quarantined this incarnation of the other: only a
+    /// restart helps.
+    #[error("quarantined, until it comes back as another incarnation")]
+    Quarantined,
     /// A frame or message that breaks the protocol.
     #[error("protocol violation: {0}")]
     Protocol(String),
@@ -346,6 +355,7 @@ impl AssociationError {
                 | Self::Cluster(_)
                 | Self::Claim(_)
                 | Self::Stale { .. }
+                | Self::Quarantined
         )
     }
 }

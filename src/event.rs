@@ -37,6 +37,14 @@ pub enum Event {
         /// The life that began.
         new: Incarnation,
     },
+    /// A life of the peer was [quarantined](crate::Peer::quarantine). It ends with the
+    /// [`PeerUp`](Event::PeerUp) of another.
+    PeerQuarantined {
+        /// The peer.
+        peer: Address,
+        /// The life that is refused from now on.
+        incarnation: Incarnation,
+    },
     /// A dial failed; the next follows by itself while there is something to send.
     DialFailed {
         /// The peer.
@@ -100,17 +108,21 @@ pub enum LostReason {
     PeerRestarted,
     /// The deadline of the shutdown passed, or the transport was dropped.
     ShutDown,
+    /// The peer was quarantined.
+    Quarantined,
 }
 
 impl LostReason {
     /// All reasons, in the order of [`index`](Self::index).
-    pub(crate) const ALL: [Self; 3] = [Self::Expired, Self::PeerRestarted, Self::ShutDown];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Expired, Self::PeerRestarted, Self::ShutDown, Self::Quarantined];
 
     pub(crate) fn index(self) -> usize {
         match self {
             Self::Expired => 0,
             Self::PeerRestarted => 1,
             Self::ShutDown => 2,
+            Self::Quarantined => 3,
         }
     }
 }

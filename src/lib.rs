@@ -77,6 +77,7 @@ mod codec;
 mod config;
 mod congestion;
 mod control;
+mod dead_letters;
 mod delivery;
 mod dev_certs;
 mod driver;
@@ -102,6 +103,7 @@ pub use backend::in_process::InProcessNetwork;
 #[cfg(feature = "custom-socket")]
 pub use backend::quic::CustomSocket;
 pub use config::{Config, ConfigBuilder, Congestion, Runtime};
+pub use dead_letters::DeadLetter;
 #[doc(hidden)]
 pub use dev_certs::DevCertOptions;
 pub use dev_certs::{DevCa, DevCertError, DevCertificate, DevFiles};

@@ -105,6 +105,7 @@ pub(crate) fn to_wire(reason: &AssociationError) -> (u32, String) {
         E::Claim(text) => (8, text.clone()),
         E::Stale { .. } => (9, reason.to_string()),
         E::Refused(text) => (10, text.clone()),
+        E::Quarantined => (12, String::new()),
         other => (11, other.to_string()),
     }
 }
@@ -127,6 +128,7 @@ pub(crate) fn from_wire(code: u64, text: &str) -> AssociationError {
         10 => E::Refused(text),
         9 => E::Claim(format!("the peer says: {text}")),
         11 => E::Refused(format!("the peer says: {text}")),
+        12 => E::Quarantined,
         code => E::Refused(format!("code {code} {text}")),
     }
 }

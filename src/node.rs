@@ -10,9 +10,10 @@ use tokio::sync::{SetOnce, broadcast, watch};
 
 use crate::address::{Address, Incarnation};
 use crate::config::Config;
+use crate::dead_letters::DeadLetters;
 use crate::error::{AssociationError, PeerError};
 use crate::event::Event;
-use crate::outbound::NodeBudget;
+use crate::outbound::Budget;
 use crate::peer::PeerCore;
 use crate::sink::{GossipReceiver, RemoteMessageSink};
 
@@ -68,9 +69,10 @@ pub(crate) struct Node {
     pub(crate) address: Address,
     pub(crate) incarnation: Incarnation,
     pub(crate) config: Config,
-    pub(crate) budget: Arc<NodeBudget>,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) peers: DashMap<Address, Arc<PeerCore>>,
     pub(crate) handlers: SetOnce<Handlers>,
+    pub(crate) dead_letters: OnceLock<DeadLetters>,
     pub(crate) phase: watch::Sender<Phase>,
     /// Set when all tasks have ended and the socket is free.
     pub(crate) ended: SetOnce<()>,
@@ -90,9 +92,10 @@ impl Node {
     pub(crate) fn new(address: Address, config: Config, runtime: Handle) -> Self {
         Self {
             incarnation: config.incarnation.unwrap_or_else(incarnation_now),
-            budget: Arc::new(NodeBudget::new(config.node_budget)),
+            budget: Arc::new(Budget::new(config.node_budget)),
             peers: DashMap::new(),
             handlers: SetOnce::new(),
+            dead_letters: OnceLock::new(),
             phase: watch::Sender::new(Phase::Running),
             ended: SetOnce::new(),
             runtime,

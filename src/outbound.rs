@@ -11,6 +11,7 @@
 //!   ───────┴────────────┴─────────────┴──►  sequence numbers
 //! ```
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
@@ -42,17 +43,24 @@ const SMALL: usize = 4 * 1024;
 /// Chunks in flight beyond which small ones are held back a little.
 const CROWD: usize = 64;
 
-/// The bytes that all lanes of a node may hold together. Lanes take from it in grants of [`CHUNK`].
+/// The bytes that several lanes may hold together: those to one peer, within those of the node. Lanes take
+/// from it in grants of [`CHUNK`].
 #[derive(Debug)]
-pub(crate) struct NodeBudget {
+pub(crate) struct Budget {
     limit: usize,
     used: AtomicUsize,
     pub(crate) freed: Notify,
+    whole: Option<Arc<Budget>>,
 }
 
-impl NodeBudget {
+impl Budget {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0), freed: Notify::new() }
+        Self { limit, used: AtomicUsize::new(0), freed: Notify::new(), whole: None }
+    }
+
+    /// A part of `whole`, whose limit holds too.
+    pub(crate) fn within(whole: &Arc<Self>, limit: usize) -> Self {
+        Self { whole: Some(Arc::clone(whole)), ..Self::new(limit) }
     }
 
     pub(crate) fn used(&self) -> usize {
@@ -61,13 +69,23 @@ impl NodeBudget {
 
     fn take(&self, bytes: usize) -> bool {
         let within = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
+        if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
+            return false;
+        }
+        let taken = self.whole.as_ref().is_none_or(|whole| whole.take(bytes));
+        if !taken {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        taken
     }
 
     fn give(&self, bytes: usize) {
         if bytes > 0 {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
             self.freed.notify_waiters();
+            if let Some(whole) = &self.whole {
+                whole.give(bytes);
+            }
         }
     }
 }
@@ -77,6 +95,7 @@ impl NodeBudget {
 pub(crate) enum Refused {
     Full,
     Closed,
+    Quarantined,
     Frame(FrameError),
 }
 
@@ -92,11 +111,15 @@ pub(crate) enum Wake {
 }
 
 /// Frames lost together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Loss {
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
     pub(crate) reason: LostReason,
+    /// How many of them, the first ones, were handed to some connection.
+    pub(crate) sent: u64,
+    /// The frames themselves, in order.
+    pub(crate) chunks: Vec<Bytes>,
 }
 
 /// A writer's right to take chunks.

@@ -15,7 +15,7 @@ use crate::error::{AssociationError, FlushError, FrameError, PeerError, SendErro
 use crate::frame::{MAX_FRAME, Tell};
 use crate::lane::Lane;
 use crate::node::Node;
-use crate::outbound::{GossipQueue, NodeBudget, Refused, TellLane, Wake};
+use crate::outbound::{Budget, GossipQueue, Refused, TellLane, Wake};
 use crate::stats::{LaneStats, LinkStats, PeerState, PeerStats};
 
 /// Faults that wait for the driver; more of them at once say nothing new.
@@ -32,7 +32,9 @@ pub(crate) struct PeerCore {
     pub(crate) wake: Notify,
     /// The association's state has changed.
     pub(crate) changed: Notify,
-    node_budget: Arc<NodeBudget>,
+    /// What all tell lanes hold, here and to all peers.
+    budget: Arc<Budget>,
+    node_budget: Arc<Budget>,
     status: Mutex<Status>,
 }
 
@@ -50,13 +52,17 @@ pub(crate) struct Status {
     pub(crate) link: Option<LinkProbe>,
     pub(crate) disconnect: bool,
     pub(crate) connect: bool,
+    /// The life of the peer that the user wants refused, for the driver to see to.
+    pub(crate) quarantine: Option<Incarnation>,
+    pub(crate) quarantined: Option<Incarnation>,
     faults: Vec<Fault>,
 }
 
 impl PeerCore {
     pub(crate) fn new(address: Address, session: u64, node: &Node) -> Self {
         let config = &node.config;
-        let lane = |_| TellLane::new(config.lane_budget, Arc::clone(&node.budget));
+        let budget = Arc::new(Budget::within(&node.budget, config.peer_budget));
+        let lane = |_| TellLane::new(config.lane_budget, Arc::clone(&budget));
         Self {
             address,
             instance: Instance { incarnation: node.incarnation, session },
@@ -66,6 +72,7 @@ impl PeerCore {
             wake: Notify::new(),
             changed: Notify::new(),
             node_budget: Arc::clone(&node.budget),
+            budget,
             status: Mutex::default(),
         }
     }
@@ -140,6 +147,7 @@ fn refusal<T>(refused: Refused, message: T) -> SendError<T> {
     match refused {
         Refused::Full => SendError::Full(message),
         Refused::Closed => SendError::ShuttingDown(message),
+        Refused::Quarantined => SendError::Quarantined(message),
         Refused::Frame(FrameError::TooLarge { len, .. }) => SendError::TooLarge { message, len },
         Refused::Frame(error) => SendError::Encode { message, error: error.to_string() },
     }
@@ -197,10 +205,13 @@ impl Peer {
         // Never closed; and without a turn a call would still be right, only not fair.
         let _turn = lane.turn.acquire().await.ok();
         loop {
-            let (room, node) = (lane.progress.notified(), self.0.node_budget.freed.notified());
-            tokio::pin!(room, node);
+            let room = lane.progress.notified();
+            let (peer, node) =
+                (self.0.budget.freed.notified(), self.0.node_budget.freed.notified());
+            tokio::pin!(room, peer, node);
             // Registered before the try, so that no release in between is missed.
             room.as_mut().enable();
+            peer.as_mut().enable();
             node.as_mut().enable();
             match self.0.push(tell) {
                 Err(SendError::Full(back)) => tell = back,
@@ -208,6 +219,7 @@ impl Peer {
             }
             tokio::select! {
                 () = room => {}
+                () = peer => {}
                 () = node => {}
             }
         }
@@ -287,6 +299,24 @@ impl Peer {
         self.0.wake.notify_one();
     }
 
+    /// Ends all dealings with the peer's present life, as a cluster does with a member that it has downed:
+    /// the association is closed, what is pending is reported lost
+    /// ([`LostReason::Quarantined`](crate::LostReason::Quarantined)), tells are refused
+    /// ([`SendError::Quarantined`]), and so are its connections, until it comes back as another
+    /// incarnation. Gossip is still taken, and is what makes this node dial and find that one.
+    ///
+    /// Returns the incarnation: the one last associated with. `None`, without effect, if there was none
+    /// yet. What was already received from it still goes to the sink.
+    pub fn quarantine(&self) -> Option<Incarnation> {
+        let core = &*self.0;
+        let mut status = core.status();
+        let incarnation = status.incarnation?;
+        status.quarantine = Some(incarnation);
+        drop(status);
+        core.wake.notify_one();
+        Some(incarnation)
+    }
+
     pub(crate) fn tells(&self) -> LaneStats {
         self.0.lanes.iter().map(TellLane::stats).fold(LaneStats::default(), |mut sum, lane| {
             sum.add(&lane);
@@ -306,6 +336,7 @@ impl Peer {
             address: core.address.clone(),
             state: status.state.unwrap_or(PeerState::Idle),
             incarnation: status.incarnation,
+            quarantined: status.quarantined,
             unreachable_for: status.wanted_since.map(elapsed),
             last_error: status.last_error.clone(),
             associations: status.associations,

@@ -17,6 +17,8 @@ pub struct PeerStats {
     pub state: PeerState,
     /// Which life of the peer was last associated with.
     pub incarnation: Option<Incarnation>,
+    /// The life of the peer that is [quarantined](crate::Peer::quarantine), with all before it.
+    pub quarantined: Option<Incarnation>,
     /// For how long the peer was wanted and not associated; `None` while it is associated, or not
     /// needed.
     pub unreachable_for: Option<Duration>,

@@ -16,6 +16,7 @@ use crate::address::{Address, Incarnation};
 use crate::backend::in_process::{InProcessBackend, InProcessNetwork};
 use crate::backend::quic::QuicBackend;
 use crate::config::{Config, Runtime};
+use crate::dead_letters::DeadLetter;
 use crate::error::{AlreadyStarted, BindError, ConfigError, FlushError, PeerError, SendError};
 use crate::event::Event;
 use crate::frame::Tell;
@@ -146,6 +147,22 @@ impl ClusterTransport {
     ) -> Result<(), AlreadyStarted> {
         let handlers = Handlers::new(sink.into().0, Box::new(inbox.into()));
         self.0.node.handlers.set(handlers).map_err(|_| AlreadyStarted)
+    }
+
+    /// Sets what is done with tells that were accepted and are then lost, once: `hook` gets each of them
+    /// back, beside the [`Event::TellsLost`] that reports it. Lost tells of one lane come in order; calls
+    /// are made on blocking threads, and may overlap. While the hook has them they are memory beyond the
+    /// budgets. A shutdown waits for the hook as long as its deadline allows. A panic is caught.
+    ///
+    /// The node holds the hook: one that sends holds a [`WeakTransport`] or a [`Peer`].
+    ///
+    /// # Errors
+    /// [`AlreadyStarted`]: it was set before.
+    pub fn dead_letters(
+        &self,
+        hook: impl Fn(DeadLetter<'_>) + Send + Sync + 'static,
+    ) -> Result<(), AlreadyStarted> {
+        self.0.node.dead_letters.set(Box::new(hook)).map_err(|_| AlreadyStarted)
     }
 
     /// A handle for sending to one peer often. Makes the peer known, and does not connect yet.

@@ -447,3 +447,50 @@ fn shutdown_closes_whatever_there_is() {
     let outputs = association.handle(now, incoming(2));
     assert!(matches!(outputs[..], [Output::Close { .. }]), "nobody gets in any more");
 }
+
+#[test]
+fn a_quarantined_life_is_refused_and_its_next_one_is_not() {
+    let now = Instant::now();
+    let mut association = Association::new(false, timing(), 7);
+    let incoming = |n, life| Input::Incoming {
+        link: LinkId::Accepted(n),
+        instance: instance(life),
+        attempt: n,
+    };
+    association.handle(now, incoming(1, 5));
+    let quarantine = Input::Quarantine { incarnation: Incarnation(5) };
+    let outputs = association.handle(now, quarantine.clone());
+    let (link, reason) = (LinkId::Accepted(1), AssociationError::Quarantined);
+    let ended = [
+        Output::Deactivate { link, reason: reason.clone() },
+        Output::Close { link, reason: reason.clone() },
+    ];
+    assert_eq!(outputs, ended);
+    assert!(association.is_idle(), "it is not dialled by itself");
+
+    // It comes back as it was, by its own dial and by ours.
+    let link = LinkId::Accepted(2);
+    let refused = [
+        Output::Close { link, reason: reason.clone() },
+        Output::ReportRefused { link, error: reason.clone() },
+    ];
+    assert_eq!(association.handle(now, incoming(2, 5)), refused);
+    let link = dial(&mut association, now);
+    let outputs =
+        association.handle(now, Input::Greeted { link, instance: instance(5), attempt: 2 });
+    let [Output::Close { reason: told, .. }, Output::ReportDialFailed { error, retry_in }] =
+        &outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!((told, error), (&reason, &reason));
+    assert!(*retry_in >= timing().backoff_max / 2, "only a restart helps: {retry_in:?}");
+
+    // And as another.
+    let outputs = association.handle(now, incoming(3, 6));
+    assert_eq!(outputs, [Output::Activate { link: LinkId::Accepted(3), instance: instance(6) }]);
+    assert_eq!(association.quarantined(), None);
+    // A quarantine that comes too late means the life that is gone.
+    assert_eq!(association.handle(now, quarantine), []);
+    assert_eq!(association.active(), Some(LinkId::Accepted(3)));
+}

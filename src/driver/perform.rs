@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, info, warn};
 
 use super::{Candidate, Driver, DriverInput};
+use crate::address::Incarnation;
 use crate::association::{Input, LinkId, Output};
 use crate::control::{Control, GoodbyeReason, Instance};
 use crate::error::AssociationError;
@@ -59,6 +60,9 @@ impl<B: Backend> Driver<B> {
         let epoch = peer.inbound.fence();
         peer.inbound.adopt(instance);
         self.adopt(instance);
+        if peer.status().quarantined.take().is_some() {
+            peer.lanes.iter().for_each(TellLane::admit);
+        }
         let (greeting, handle) = (greeted.greeting.clone(), greeted.link.clone());
         if let Err(reason) = handle.admit(greeting.lanes, greeting.stream_window) {
             handle.close(&reason);
@@ -94,6 +98,21 @@ impl<B: Backend> Driver<B> {
         self.node.emit(Event::PeerUp { peer, incarnation });
         self.attach_writers();
         Ok(())
+    }
+
+    /// The user wants nothing to do with this life of the peer any more.
+    pub(super) fn quarantine(&mut self, incarnation: Incarnation) {
+        self.feed(Input::Quarantine { incarnation });
+        if self.association.quarantined() != Some(incarnation) {
+            return;
+        }
+        warn!(%incarnation, "peer quarantined");
+        self.peer.status().quarantined = Some(incarnation);
+        let peer = self.peer.address.clone();
+        self.node.emit(Event::PeerQuarantined { peer, incarnation });
+        let give_up = |(n, lane): (u8, &TellLane)| Some((n, lane.quarantine()?));
+        let losses = (0..).zip(self.peer.lanes.iter()).filter_map(give_up).collect();
+        self.report_losses(losses);
     }
 
     /// What was sent to another instance of the peer is lost: it may have handled it.

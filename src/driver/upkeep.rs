@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{Activity, Driver};
 use crate::association::Input;
@@ -45,6 +45,8 @@ impl<B: Backend> Driver<B> {
         // Held by this driver and by its loop.
         const HELD: usize = 2;
         let unneeded = self.association.is_idle()
+            // The memory of it is what refuses the peer.
+            && self.association.quarantined().is_none()
             && !self.peer.has_pending()
             && self.peer.inbound.is_settled()
             && self.idle_since.elapsed() >= self.node.config.retention;
@@ -118,6 +120,12 @@ impl<B: Backend> Driver<B> {
         let abandon = |(n, lane): (u8, &TellLane)| Some((n, lane.abandon()?));
         let losses = (0..).zip(self.peer.lanes.iter()).filter_map(abandon).collect();
         self.report_losses(losses);
+        let limit = deadline.max(Instant::now() + LAST_WORDS);
+        let given_back = async { while self.giving_back.join_next().await.is_some() {} };
+        if timeout_at(limit, given_back).await.is_err() {
+            warn!("lost tells are still being given back");
+        }
+        self.giving_back.detach_all();
         self.note_status();
     }
 }

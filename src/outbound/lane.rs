@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 
 use super::queue::{Queue, Writer};
-use super::{Attached, CHUNK, CROWD, Loss, NodeBudget, Refused, SMALL, Taken, Wake};
+use super::{Attached, Budget, CHUNK, CROWD, Loss, Refused, SMALL, Taken, Wake};
 use crate::event::LostReason;
 use crate::frame::{self, PREFIX, RemoteTellRef};
 use crate::stats::LaneStats;
@@ -21,15 +21,16 @@ pub(crate) struct TellLane {
     pub(crate) progress: Notify,
     /// Held by the one who is next to get room; others queue for it, in order of their coming.
     pub(crate) turn: Semaphore,
-    node: Arc<NodeBudget>,
+    /// What all lanes to the peer may hold.
+    peer: Arc<Budget>,
     budget: usize,
 }
 
 impl TellLane {
-    pub(crate) fn new(budget: usize, node: Arc<NodeBudget>) -> Self {
+    pub(crate) fn new(budget: usize, peer: Arc<Budget>) -> Self {
         let (ready, progress) = (Notify::new(), Notify::new());
         let (queue, turn) = (Mutex::new(Queue::new()), Semaphore::new(1));
-        Self { queue, ready, progress, turn, node, budget }
+        Self { queue, ready, progress, turn, peer, budget }
     }
 
     /// Takes a tell whose frame is `len` bytes long without its prefix.
@@ -41,8 +42,8 @@ impl TellLane {
         let len = len + PREFIX;
         let mut queue = self.lock();
         let q = &mut *queue;
-        if q.closed {
-            return Err(Refused::Closed);
+        if q.closed || q.quarantined {
+            return Err(if q.closed { Refused::Closed } else { Refused::Quarantined });
         }
         let held = q.held + len;
         if held > self.budget && q.held > 0 {
@@ -51,7 +52,7 @@ impl TellLane {
         }
         if held > q.granted {
             let grant = (held - q.granted).next_multiple_of(CHUNK);
-            if !self.node.take(grant) {
+            if !self.peer.take(grant) {
                 q.totals.refused_full += 1;
                 return Err(Refused::Full);
             }
@@ -141,22 +142,32 @@ impl TellLane {
 
     /// The peer is a new instance: what was sent to the old one is lost, the rest is for the new.
     pub(crate) fn restart(&self) -> Option<Loss> {
-        let mut q = self.lock();
+        let q = self.lock();
         let sent = q.sent;
-        let gone = q.drop_before(sent);
-        self.lose(gone, LostReason::PeerRestarted, q)
+        self.lose(sent, LostReason::PeerRestarted, q)
+    }
+
+    /// Gives up everything, and takes nothing more until [`admit`](Self::admit).
+    pub(crate) fn quarantine(&self) -> Option<Loss> {
+        let mut q = self.lock();
+        q.quarantined = true;
+        let next = q.next;
+        self.lose(next, LostReason::Quarantined, q)
+    }
+
+    pub(crate) fn admit(&self) {
+        self.lock().quarantined = false;
     }
 
     /// Gives up what was accepted before `now - age`, if there has been no writer for as long.
     pub(crate) fn expire(&self, now: Instant, age: Duration) -> Option<Loss> {
-        let mut q = self.lock();
+        let q = self.lock();
         let detached = q.detached.is_none_or(|at| now.saturating_duration_since(at) >= age);
         if q.writer != Writer::None || !detached {
             return None;
         }
         let before = q.accepted_before(now, age);
-        let gone = q.drop_before(before);
-        self.lose(gone, LostReason::Expired, q)
+        self.lose(before, LostReason::Expired, q)
     }
 
     /// Notes the time for [`expire`](Self::expire); called every now and then.
@@ -175,8 +186,7 @@ impl TellLane {
         let mut q = self.lock();
         q.closed = true;
         let next = q.next;
-        let gone = q.drop_before(next);
-        self.lose(gone, LostReason::ShutDown, q)
+        self.lose(next, LostReason::ShutDown, q)
     }
 
     /// (first unacknowledged, next, frames lost so far).
@@ -195,17 +205,21 @@ impl TellLane {
         self.lock().stats()
     }
 
+    /// Gives up what comes before `next`.
     fn lose(
         &self,
-        (frames, bytes): (u64, u64),
+        next: u64,
         reason: LostReason,
         mut queue: MutexGuard<'_, Queue>,
     ) -> Option<Loss> {
+        let sent = queue.sent.min(next).saturating_sub(queue.acked);
+        let mut chunks = Vec::new();
+        let (frames, bytes) = queue.take_before(next, |bytes| chunks.push(bytes));
         let lost = &mut queue.totals.lost[reason.index()];
         lost.frames += frames;
         lost.bytes += bytes;
         self.freed(queue);
-        (frames > 0).then_some(Loss { frames, bytes, reason })
+        (frames > 0).then_some(Loss { frames, bytes, reason, sent, chunks })
     }
 
     /// Gives grants back, and wakes those who wait for it.
@@ -214,7 +228,7 @@ impl TellLane {
         let surplus = queue.granted.saturating_sub(keep);
         queue.granted -= surplus;
         drop(queue);
-        self.node.give(surplus);
+        self.peer.give(surplus);
         self.progress.notify_waiters();
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Queue {
     /// Counts the writers; an earlier one that still runs gets nothing more.
     pub(super) epoch: u64,
     pub(super) closed: bool,
+    /// The peer is quarantined: nothing is taken for it.
+    pub(super) quarantined: bool,
     pub(super) totals: Totals,
 }
 
@@ -85,6 +87,7 @@ impl Queue {
             detached: None,
             epoch: 0,
             closed: false,
+            quarantined: false,
             totals: Totals::default(),
         }
     }
@@ -187,6 +190,11 @@ impl Queue {
 
     /// Forgets all frames before `next`; returns how many, and their bytes.
     pub(super) fn drop_before(&mut self, next: u64) -> (u64, u64) {
+        self.take_before(next, drop)
+    }
+
+    /// Forgets all frames before `next`, giving them to `keep`; returns how many, and their bytes.
+    pub(super) fn take_before(&mut self, next: u64, mut keep: impl FnMut(Bytes)) -> (u64, u64) {
         let (mut frames, mut bytes) = (0, 0);
         if next > self.next - self.tail_frames {
             self.seal();
@@ -204,6 +212,7 @@ impl Queue {
             let Some(gone) = gone else { break };
             frames += gone.frames;
             bytes += gone.bytes.len();
+            keep(gone.bytes);
         }
         self.held -= bytes;
         self.acked = self.acked.max(next);

@@ -1,7 +1,7 @@
 //! A lane's queue against a model of its peer: whatever is pushed, taken, acknowledged, cut and
 //! resumed, the ledger holds, and the peer gets every frame once and in order.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::frame::{self, PREFIX, RemoteTellRef};
 
-fn budget() -> Arc<NodeBudget> {
-    Arc::new(NodeBudget::new(1 << 30))
+fn budget() -> Arc<Budget> {
+    Arc::new(Budget::new(1 << 30))
 }
 
 /// Pushes a tell whose payload begins with `n`.
@@ -233,7 +233,7 @@ fn a_tell_larger_than_the_budget_goes_alone() {
 
 #[test]
 fn the_node_s_budget_holds_over_lanes_and_is_given_back() {
-    let node = Arc::new(NodeBudget::new(3 * CHUNK));
+    let node = Arc::new(Budget::new(3 * CHUNK));
     let lanes: Vec<_> = (0..2).map(|_| TellLane::new(1 << 30, Arc::clone(&node))).collect();
     let mut taken = [0_u64; 2];
     for (lane, taken) in lanes.iter().zip(&mut taken) {
@@ -371,5 +371,51 @@ fn under_steady_traffic_nothing_waits_much_longer_than_its_time() {
         let waited = Duration::from_millis(250) * u32::try_from(next - oldest).unwrap();
         assert!(waited <= age + Duration::from_secs(2), "{waited:?}");
     }
+    assert!(lane.stats().is_balanced());
+}
+
+#[test]
+fn a_peer_s_budget_leaves_the_others_room() {
+    let node = Arc::new(Budget::new(4 * CHUNK));
+    let peer = || TellLane::new(1 << 30, Arc::new(Budget::within(&node, 3 * CHUNK)));
+    let fill = |lane: &TellLane| (0..).take_while(|n| push(lane, *n, 1000).is_ok()).count();
+    let (greedy, modest) = (peer(), peer());
+    assert!(fill(&greedy) > 0);
+    assert_eq!(node.used(), 3 * CHUNK);
+    let taken = fill(&modest);
+    assert!(taken > 0 && node.used() == 4 * CHUNK, "{taken}");
+    greedy.abandon();
+    assert_eq!(node.used(), CHUNK, "both give back what one gives up");
+    assert_eq!(push(&modest, taken as u64, 1000), Ok(Wake::Nobody));
+}
+
+#[test]
+fn what_is_lost_comes_back_frame_by_frame() {
+    let lane = TellLane::new(1 << 20, budget());
+    let writer = lane.attach(None).unwrap();
+    for n in 0..10 {
+        push(&lane, n, 8).unwrap();
+        if n < 6 {
+            drain(&lane, writer.epoch);
+        }
+    }
+    lane.ack(2).unwrap();
+    let loss = lane.quarantine().unwrap();
+    assert_eq!((loss.frames, loss.sent, loss.reason), (8, 4, LostReason::Quarantined));
+    assert_eq!(loss.chunks.iter().map(Bytes::len).sum::<usize>() as u64, loss.bytes);
+    let letters = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&letters);
+    let to = "akka.quic://s@h:1".parse().unwrap();
+    let hook: crate::dead_letters::DeadLetters = Box::new(move |letter| {
+        let number = u64::from_le_bytes(*letter.tell.payload.first_chunk().unwrap());
+        keep.lock().unwrap().push((number, letter.sent));
+        assert_ne!(number, 4, "a panic costs its own letter alone");
+    });
+    assert_eq!(crate::dead_letters::give_back(&to, &loss, &hook), 1);
+    let expected: Vec<_> = (2..10).map(|n| (n, n < 6)).collect();
+    assert_eq!(*letters.lock().unwrap(), expected);
+    assert_eq!(push(&lane, 10, 8), Err(Refused::Quarantined));
+    lane.admit();
+    push(&lane, 10, 8).unwrap();
     assert!(lane.stats().is_balanced());
 }

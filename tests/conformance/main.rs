@@ -4,6 +4,7 @@
 mod faults;
 mod harness;
 mod limits;
+mod losses;
 mod traffic;
 
 use harness::{InProcess, Quic};
@@ -57,6 +58,8 @@ on_every_backend! {
         faults::after_a_shutdown_the_address_is_free_and_events_end
         faults::the_last_gossip_is_sent_before_goodbye
         faults::peers_that_are_not_needed_are_forgotten
+        losses::a_quarantined_peer_is_refused_until_it_restarts
+        losses::what_is_lost_in_a_drain_is_given_back
     }
     real {
         limits::a_full_lane_hands_the_tell_back

@@ -32,7 +32,9 @@ pub fn open_socket(config: &Config) -> std::io::Result<UdpSocket> {
     // Small buffers lose packets even on loopback; the system may grant less than asked.
     let _ = socket.set_recv_buffer_size(config.socket_buffer);
     let _ = socket.set_send_buffer_size(config.socket_buffer);
-    let granted = socket.recv_buffer_size()?.min(socket.send_buffer_size()?);
+    // Linux doubles what was asked for, for its own bookkeeping, and answers with that.
+    let overhead = if cfg!(any(target_os = "linux", target_os = "android")) { 2 } else { 1 };
+    let granted = socket.recv_buffer_size()?.min(socket.send_buffer_size()?) / overhead;
     if granted < config.socket_buffer {
         tracing::info!(
             granted,
