@@ -351,3 +351,34 @@ impl Peer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ClusterTransport, Config, InProcessNetwork, RecordingSink, gossip_inbox};
+
+    /// A tell is encoded under its lane's lock, 16 MiB of it for milliseconds.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn gossip_waits_for_no_tell_lane_s_lock() {
+        let network = InProcessNetwork::new();
+        let node = |host| {
+            let config = Config::builder("sys").build().unwrap();
+            ClusterTransport::in_process(config, &network, host).unwrap()
+        };
+        let (a, b) = (node("a"), node("b"));
+        let (inbox, mut gossip) = gossip_inbox::<u8>(1);
+        b.start(inbox, RecordingSink::new()).unwrap();
+        let peer = a.peer(b.address()).unwrap();
+        // Opens the gossip lane, which is the driver's to do; that looks after the tell lanes too.
+        peer.send_gossip(&1_u8).unwrap();
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, gossip.recv()).await.expect("an open lane");
+        let held: Vec<_> = peer.0.lanes.iter().map(TellLane::hold).collect();
+        let sender = peer.clone();
+        let sent = std::thread::spawn(move || sender.send_gossip(&2_u8));
+        let heard = tokio::time::timeout(limit, gossip.recv()).await;
+        drop(held);
+        sent.join().unwrap().unwrap();
+        assert_eq!(heard.expect("gossip beside locked lanes").unwrap().message, 2);
+    }
+}

@@ -232,6 +232,12 @@ impl TellLane {
         self.progress.notify_waiters();
     }
 
+    /// Holds the lane's lock until it is dropped.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Drop + '_ {
+        self.lock()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing in here can panic half-way through a change.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)

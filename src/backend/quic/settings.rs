@@ -120,3 +120,38 @@ pub(super) fn client_crypto(identity: &Identity) -> Result<Arc<QuicClientConfig>
 fn no_cipher(error: &NoInitialCipherSuite) -> BindError {
     BindError::Identity(IdentityError::Configuration { detail: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that a UDP socket which asks for `wanted` gets for what it receives, and for what it sends.
+    fn granted(wanted: usize) -> [usize; 2] {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+        let _ = socket.set_recv_buffer_size(wanted);
+        let _ = socket.set_send_buffer_size(wanted);
+        [socket.recv_buffer_size().unwrap(), socket.send_buffer_size().unwrap()]
+    }
+
+    /// What arrives while the receiving task is not running waits in the socket, or is lost.
+    #[test]
+    fn the_socket_holds_a_burst() {
+        let config = Config::builder("sys").build().unwrap();
+        let socket = open_socket(&config).unwrap();
+        let buffers = socket2::SockRef::from(&socket);
+        let has = [buffers.recv_buffer_size().unwrap(), buffers.send_buffer_size().unwrap()];
+        // Some systems grant as much as they may, and some nothing, where too much is asked for.
+        let most = granted(1 << 30).map(|most| most.min(config.socket_buffer));
+        assert!(has[0] >= most[0] && has[1] >= most[1], "{has:?} bytes where {most:?} are granted");
+        // Each takes more room than its bytes.
+        let burst = has[0] / 4 / 1400;
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..burst {
+            sender.send_to(&[0x5a; 1400], socket.local_addr().unwrap()).unwrap();
+        }
+        socket.set_nonblocking(true).unwrap();
+        let held = (0..).take_while(|_| socket.recv(&mut [0; 1400]).is_ok()).count();
+        assert_eq!(held, burst);
+    }
+}
