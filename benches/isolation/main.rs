@@ -1,7 +1,7 @@
 //! How long gossip takes while tells do their worst, and what the tells get meanwhile.
 //!
 //! ```text
-//! cargo bench --bench isolation                  everything, about seven minutes
+//! cargo bench --bench isolation                  everything, about ten minutes
 //! cargo bench --bench isolation -- --quick       shorter runs, in under a minute
 //! cargo bench --bench isolation -- 40ms cubic    cases whose name contains all of these
 //! cargo bench --bench isolation -- loopback      real sockets alone; Mbit and Gbit are the simulated links
