@@ -111,7 +111,7 @@ pub(super) const CASES: [Case; 10] = [
     Case::new("blocked-sink", KIB, "The receiver's sink blocks for 2 s with every tell of 1 KiB.")
         .blocks(BLOCKS),
     Case::new(
-        "blocked-sink-current-thread",
+        "blocked-one-thread",
         KIB,
         "The same where each node has a runtime of one thread (`current_thread`).",
     )

@@ -14,7 +14,7 @@
 //! | `idle` | no tells |
 //! | `1KiB`, `64B`, `64KiB`, `16MiB` | tells of that size to 8 targets, as many as the lanes take |
 //! | `two-runtimes` | tells of 1 KiB; a runtime of two workers for each node |
-//! | `blocked-sink`, `blocked-sink-current-thread` | the sink blocks 2 s for each tell of 1 KiB |
+//! | `blocked-sink`, `blocked-one-thread` | the sink blocks 2 s for each tell of 1 KiB |
 //! | `hogged-runtime` | the application never lets go of its runtime; ours has its own |
 //! | `busy-threads` | two more threads that each want a core |
 //! | `backlog-10B`, `-1MB`, `-100MB` | ten tells queued at once, and gossip until they have arrived |
