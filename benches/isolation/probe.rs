@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_quic::{Gossip, Peer};
+use cluster_quic::Gossip;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Probe {
     /// Nanoseconds from the beginning.
-    sent: u64,
+    pub(crate) sent: u64,
     /// About as much as a small cluster's membership takes.
     state: Vec<u8>,
 }
@@ -25,27 +25,27 @@ impl Probe {
 
     /// How long a probe that was sent then (nanoseconds) took until now.
     pub(crate) fn delay(sent: u64, epoch: Instant) -> Delay {
-        let sent = Duration::from_nanos(sent);
-        Delay { sent: sent.as_secs_f64(), took: epoch.elapsed().saturating_sub(sent).as_secs_f64() }
+        let took = epoch.elapsed().saturating_sub(Duration::from_nanos(sent));
+        Delay { sent, took: took.as_secs_f64() }
     }
 }
 
 /// One probe's way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Delay {
-    /// When it was sent, from the beginning, in seconds.
-    pub(crate) sent: f64,
+    /// When it was sent, from the beginning, in nanoseconds.
+    pub(crate) sent: u64,
     /// In seconds.
     pub(crate) took: f64,
 }
 
-/// Gossips to a peer for ever.
-pub(crate) async fn gossip(peer: Peer, every: Duration, epoch: Instant) {
+/// Gossips for ever.
+pub(crate) async fn gossip(send: impl Fn(&Probe), every: Duration, epoch: Instant) {
     let mut tick = interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tick.tick().await;
-        let _ = peer.send_gossip(&Probe::now(epoch));
+        send(&Probe::now(epoch));
     }
 }
 

@@ -1,21 +1,17 @@
 //! What the number of tell lanes does: the rate with many targets, and the delay of small tells while
 //! one target gets 16 MiB tells, which is what lanes are for.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use cluster_quic::{
-    Address, ClusterTransport, Config, DevCa, MAX_FRAME, Peer, RemoteMessageSink, RemoteTellRef,
-    gossip_inbox,
-};
-use tokio::time::{MissedTickBehavior, interval};
+use cluster_quic::{Config, DevCa};
 
-use crate::counter::{MAX_TARGETS, target_path};
+use crate::beside_bulk::{self, Delays};
+use crate::counter::MAX_TARGETS;
 use crate::measure::{self, Case, named, within};
 use crate::options::Options;
-use crate::report::{Figure, Report, grouped, median, progress};
+use crate::report::{Figure, Report, grouped, median, percentile, progress};
 use crate::{Error, ours};
 
 const PAYLOADS: [usize; 3] = [64, 1024, 64 * 1024];
@@ -24,9 +20,6 @@ const CASES: [&str; 5] = ["lanes-1", "lanes-2", "lanes-4", "lanes-8", "lanes-16"
 
 /// What one measurement of delays has, beside its time.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How often a small tell is sent.
-const PROBE: Duration = Duration::from_millis(2);
 
 fn config(lanes: u8) -> Result<Config, Error> {
     Ok(Config::builder("bench").tell_lanes(lanes).build()?)
@@ -86,24 +79,6 @@ fn summarize(delays: &[[Vec<f64>; 4]], report: &mut Report) {
     report.add_table("lanes: small tells beside 16 MiB ones", table, figures);
 }
 
-/// Notes how old a small tell is, by the target it is for.
-#[derive(Default)]
-struct DelaySink(Mutex<BTreeMap<String, Vec<Duration>>>, Option<Instant>);
-
-impl RemoteMessageSink for DelaySink {
-    fn deliver(&self, _: &Address, tell: RemoteTellRef<'_>) {
-        let (Some(epoch), Some(sent), 64) =
-            (self.1, tell.payload.first_chunk::<8>(), tell.payload.len())
-        else {
-            return;
-        };
-        let sent = Duration::from_nanos(u64::from_le_bytes(*sent));
-        let delay = epoch.elapsed().saturating_sub(sent);
-        let mut delays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        delays.entry(tell.target_path.into()).or_default().push(delay);
-    }
-}
-
 /// p50 and p99 in milliseconds of small tells in another lane than the bulk's (none if there is but
 /// one), then of such in the same.
 async fn delays_beside_bulk(
@@ -111,82 +86,7 @@ async fn delays_beside_bulk(
     lanes: u8,
     time: Duration,
 ) -> Result<[Option<f64>; 4], Error> {
-    let identity = ca.identity(&["127.0.0.1"])?;
-    let bind = || Ok::<_, Error>(ClusterTransport::bind(config(lanes)?, &identity)?);
-    let (from, to) = (bind()?, bind()?);
-    let epoch = Instant::now();
-    let sink = Arc::new(DelaySink(Mutex::default(), Some(epoch)));
-    for node in [&from, &to] {
-        node.start(gossip_inbox::<()>(1).0, Arc::clone(&sink))?;
-    }
-    let peer = from.peer(to.address())?;
-    let bulk = target_path(0);
-    let (mut same, mut other) = (None, None);
-    let bulk_lane = lane_of(&peer, &bulk).await?;
-    for path in (1..MAX_TARGETS).map(target_path) {
-        let found = if lane_of(&peer, &path).await? == bulk_lane { &mut same } else { &mut other };
-        found.get_or_insert(path);
-    }
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(send_bulk(peer.clone(), bulk));
-    tokio::time::sleep(time / 4).await;
-    sink.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    for path in [&same, &other].into_iter().flatten() {
-        tasks.spawn(probe(peer.clone(), path.clone(), epoch));
-    }
-    tokio::time::sleep(time).await;
-    tasks.shutdown().await;
-    let mut delays = std::mem::take(&mut *sink.0.lock().unwrap_or_else(PoisonError::into_inner));
-    let mut of = |path: Option<String>| {
-        let mut delays = delays.remove(&path?)?;
-        delays.sort();
-        let at = |part: usize| delays[(delays.len() - 1) * part / 100].as_secs_f64() * 1e3;
-        Some([at(50), at(99)])
-    };
-    let (other, same) = (of(other), of(same));
-    let flat = |pair: Option<[f64; 2]>| pair.map_or([None; 2], |pair| pair.map(Some));
-    let ([a, b], [c, d]) = (flat(other), flat(same));
-    Ok([a, b, c, d])
-}
-
-/// The lane of a target path: the one that a tell to it is counted in.
-async fn lane_of(peer: &Peer, path: &str) -> Result<usize, Error> {
-    let accepted = || -> Vec<u64> {
-        peer.stats().lanes.iter().map(|(_, lane)| lane.accepted_frames).collect()
-    };
-    let before = accepted();
-    let tell = RemoteTellRef { target_path: path, manifest: "", payload: &[], sender_path: None };
-    peer.tell_when_ready(tell).await.map_err(|e| e.to_string())?;
-    let changed = accepted().iter().zip(&before).position(|(after, before)| after > before);
-    Ok(changed.ok_or("no lane counted the tell")?)
-}
-
-async fn send_bulk(peer: Peer, path: String) {
-    let payload = vec![0x5a; MAX_FRAME - 1024];
-    let tell = || RemoteTellRef {
-        target_path: &path,
-        manifest: "bulk",
-        payload: &payload,
-        sender_path: None,
-    };
-    while peer.tell_when_ready(tell()).await.is_ok() {}
-}
-
-async fn probe(peer: Peer, path: String, epoch: Instant) {
-    let mut tick = interval(PROBE);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        let mut payload = [0; 64];
-        payload[..8].copy_from_slice(&(epoch.elapsed().as_nanos() as u64).to_le_bytes());
-        let tell = RemoteTellRef {
-            target_path: &path,
-            manifest: "small",
-            payload: &payload,
-            sender_path: None,
-        };
-        if peer.tell_when_ready(tell).await.is_err() {
-            return;
-        }
-    }
+    let Delays { other, same } = beside_bulk::delays(ca, &config(lanes)?, time).await?;
+    let at = |sorted: &[f64], part| (!sorted.is_empty()).then(|| percentile(sorted, part) * 1e3);
+    Ok([at(&other, 50.0), at(&other, 99.0), at(&same, 50.0), at(&same, 99.0)])
 }

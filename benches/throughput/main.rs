@@ -47,6 +47,8 @@
 
 mod atomr;
 mod bare;
+#[path = "../beside_bulk/mod.rs"]
+mod beside_bulk;
 mod counter;
 mod idle;
 mod lanes;

@@ -5,7 +5,7 @@ mod charts;
 mod shared;
 mod table;
 
-pub(crate) use shared::{Figure, grouped, median, progress};
+pub(crate) use shared::{Figure, grouped, median, percentile, progress};
 
 use shared::{Table, Written, chart};
 

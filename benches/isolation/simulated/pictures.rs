@@ -1,9 +1,9 @@
 //! What a run looked like.
 
-use crate::links::Link;
+use super::links::Link;
+use super::run::{Outcome, Subject};
 use crate::probe::Delay;
 use crate::report::{Axis, Plot, Report, Series, Table, Unit, chart, percentile};
-use crate::simulated::{Outcome, Subject};
 
 /// A run, and its delays (seconds) in order of size.
 pub(crate) struct Run {
@@ -49,7 +49,7 @@ pub(crate) fn section(report: &mut Report, link: &Link, runs: &[Run], pairs: &[S
     }
     let allowed = link.allowed().as_secs_f64() * 1e3;
     let over_time = runs.iter().map(|run| {
-        let points = run.delays.iter().map(|delay| (delay.sent, delay.took * 1e3));
+        let points = run.delays.iter().map(|delay| (delay.sent as f64 / 1e9, delay.took * 1e3));
         Series::new(run.subject.name(), points.collect()).colour(run.colour())
     });
     let samples = runs.iter().map(|run| {

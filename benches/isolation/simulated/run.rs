@@ -1,4 +1,4 @@
-//! Simulated links: two nodes with real QUIC and TLS over a network in memory, in simulated time.
+//! Two nodes over a network in memory, in simulated time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use cluster_quic::{
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::links::Link;
 use crate::Error;
-use crate::links::Link;
 use crate::network::{Network, Pipe, PipeId};
 use crate::probe::{self, Delay, Probe};
 
@@ -226,7 +226,9 @@ pub(crate) fn one(
             _ => drop(tasks.spawn(saturate(pair.peer.clone()))),
         }
         if !one_stream {
-            tasks.spawn(probe::gossip(pair.peer.clone(), GOSSIP, epoch));
+            let peer = pair.peer.clone();
+            let send = move |probe: &Probe| drop(peer.send_gossip(probe));
+            tasks.spawn(probe::gossip(send, GOSSIP, epoch));
         }
         let before = pair.received();
         let mut capacity = 0.0;
