@@ -18,8 +18,10 @@
 //!   leaves. Additive growth and multiplicative cuts make two flows converge (Chiu and Jain, 1989),
 //!   where Copa's additive steps do so only as precisely as delays are measured; and since each
 //!   cut empties the queue, the base RTT is seen again every few rounds.
-//! * **Startup** looks at the first samples of a round (HyStart++, RFC 9406), and goes on with what the
-//!   path was measured to deliver, not with half of the window.
+//! * **Startup** has two speeds (HyStart++, RFC 9406), and goes on with what the path was measured to
+//!   deliver, not with half of the window; see `startup`.
+//! * **A sender that has less to send** than the window allows does not grow it, but as long as it uses
+//!   half of it, the queue may be its own, and cuts it.
 //! * **A risen base RTT**: if four cuts in a row do not shorten the queue, it is not this flow's. Little
 //!   is kept in flight for a round trip, and the RTT then is the new base: the route has changed. Or
 //!   someone keeps the buffer full; a flow that is then pushed below 0.4 of its former rate *competes*:
@@ -161,11 +163,14 @@ impl LowDelay {
         let Some(batch) = self.batch.take() else { return };
         self.measure(now, batch);
         self.losses.acked += batch.bytes as f64 / self.mtu;
+        // A window of which less than half is used is not what makes the queue.
+        let unused = app_limited && ((in_flight + batch.bytes) as f64) < self.window / 2.0;
         match &self.phase {
             Phase::Drain(_) => self.drain(now, batch, in_flight),
-            _ if app_limited => {}
-            Phase::Startup(_) => self.start_up(now, batch),
-            Phase::Steady(_) => self.steady(now, batch),
+            _ if unused => {}
+            Phase::Startup(_) => self.start_up(now, batch, app_limited),
+            Phase::Steady(_) => self.steady(now, batch, app_limited),
+            Phase::Competing(_) if app_limited => {}
             Phase::Competing(_) => self.compete(now, batch),
         }
     }

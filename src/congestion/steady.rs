@@ -8,8 +8,8 @@ use super::{Batch, LowDelay, PACKETS, Phase};
 /// A cut leaves at least this part of the window.
 const DEEPEST_CUT: f64 = 0.3;
 
-/// A round's growth at most, as a part of the window.
-const STEEPEST: f64 = 0.25;
+/// A round's growth at most, as a part of the window: it shows in the queue only a round later.
+const STEEPEST: f64 = 0.125;
 
 /// How long a base RTT is believed in without a sample near it.
 const BASE_LIFE: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ impl Steady {
 }
 
 impl LowDelay {
-    pub(super) fn steady(&mut self, now: Instant, batch: Batch) {
+    pub(super) fn steady(&mut self, now: Instant, batch: Batch, app_limited: bool) {
         // What was sent before the last cut tells nothing about it.
         if self.changed.is_some_and(|changed| batch.newest < changed) {
             return;
@@ -57,6 +57,9 @@ impl LowDelay {
             }
             let factor = base.rtt.as_secs_f64() / standing.as_secs_f64();
             self.cut_to(now, self.window * factor.max(DEEPEST_CUT));
+            return;
+        }
+        if app_limited {
             return;
         }
         if now.duration_since(base.seen) > BASE_LIFE {

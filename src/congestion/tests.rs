@@ -112,3 +112,65 @@ fn persistent_congestion_begins_anew() {
     control.end_acks(begin + ms(511), 0, false);
     assert_eq!(control.window(), 8 * 1452);
 }
+
+#[test]
+fn the_startup_overshoots_by_less_than_what_the_path_holds() {
+    // 100 ms of queue fit. 18 ms are inevitable, and the tolerated delay makes 32 ms of them.
+    let model = alone(Link::new(100.0, 40, 1_250_000), 3);
+    let flow = &model.flows[0];
+    let longest = flow.delay(1.0, 0, 3) - ms(20);
+    assert!(longest < ms(36), "{longest:?}");
+    assert!(share(&model, 0, 100.0, 1, 2) > 0.9, "{}", share(&model, 0, 100.0, 1, 2));
+}
+
+/// What a controller hears: acknowledgements of so many packets every millisecond.
+struct Hears {
+    control: LowDelay,
+    now: Instant,
+}
+
+impl Hears {
+    fn new() -> Self {
+        let now = Instant::now() + ms(1000);
+        Self { control: LowDelay::new(now, 1452), now }
+    }
+
+    /// As many packets are in flight as the RTT takes.
+    fn acks(&mut self, millis: u64, packets: u64, rtt: Duration, app_limited: bool) -> u64 {
+        for _ in 0..millis {
+            self.now += ms(1);
+            for _ in 0..packets {
+                self.control.acked(self.now - rtt, 1452);
+            }
+            let in_flight = packets * rtt.as_millis() as u64 * 1452;
+            self.control.end_acks(self.now, in_flight, app_limited);
+        }
+        self.control.window() / 1452
+    }
+}
+
+#[test]
+fn a_false_sign_of_a_queue_ends_the_doubling_only() {
+    let mut hears = Hears::new();
+    assert_eq!(hears.acks(50, 10, ms(10), false), 510);
+    // Five milliseconds of stuttering; then what was sent meanwhile, and before.
+    let after = hears.acks(5, 10, ms(15), false);
+    assert!((80..=110).contains(&after), "ten packets a millisecond are delivered: {after}");
+    assert_eq!(hears.acks(5, 10, ms(10), false), after, "was sent before the window fell");
+    let grown = hears.acks(40, 10, ms(10), false) - after;
+    assert!((85..=101).contains(&grown), "a quarter of 400 packets: {grown}");
+}
+
+#[test]
+fn a_queue_counts_though_the_sender_has_no_more_to_send() {
+    let mut hears = Hears::new();
+    let window = hears.acks(20, 10, ms(10), false);
+    assert_eq!(window, 210);
+    assert_eq!(hears.acks(10, 10, ms(10), true), window, "not used up, so it does not grow");
+    // 150 packets of 210 are in flight: the queue is theirs.
+    assert!(hears.acks(10, 10, ms(15), true) <= 105);
+    // Little is: the queue is another's.
+    let mut hears = Hears::new();
+    let window = hears.acks(20, 10, ms(10), false);
+    assert_eq!(hears.acks(50, 2, ms(15), true), window);
+}
