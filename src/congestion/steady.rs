@@ -26,14 +26,13 @@ pub(super) struct Steady {
     pub(super) round: Instant,
     /// In a row, without a round of growth between them.
     pub(super) cuts: u32,
-    /// The window before the cuts in a row, and what the path delivered then, in bytes per second.
+    /// The window before the cuts in a row.
     pub(super) before: f64,
-    pub(super) rate: f64,
 }
 
 impl Steady {
     pub(super) fn new(now: Instant) -> Self {
-        Self { velocity: 1.0, rounds: 0, round: now, cuts: 0, before: 0.0, rate: 0.0 }
+        Self { velocity: 1.0, rounds: 0, round: now, cuts: 0, before: 0.0 }
     }
 }
 
@@ -52,8 +51,8 @@ impl LowDelay {
         let Phase::Steady(steady) = &mut self.phase else { return };
         if standing > allowed {
             if steady.cuts >= DOUBT {
-                let (restore, why) = (steady.before, Why::Doubt { rate: steady.rate });
-                return self.begin_drain(now, restore, base.rtt, why);
+                let restore = steady.before;
+                return self.begin_drain(now, restore, base.rtt, Why::Base);
             }
             let factor = base.rtt.as_secs_f64() / standing.as_secs_f64();
             self.cut_to(now, self.window * factor.max(DEEPEST_CUT));
@@ -63,7 +62,7 @@ impl LowDelay {
             return;
         }
         if now.duration_since(base.seen) > BASE_LIFE {
-            return self.begin_drain(now, self.window, base.rtt, Why::OldBase);
+            return self.begin_drain(now, self.window, base.rtt, Why::Base);
         }
         if batch.newest >= steady.round {
             steady.round = now;

@@ -5,6 +5,8 @@ mod model;
 use std::time::{Duration, Instant};
 
 use super::LowDelay;
+use super::drain::Why;
+use super::rtt::Peak;
 use model::{Control, Flow, Link, Model};
 
 fn ms(n: u64) -> Duration {
@@ -99,6 +101,81 @@ fn a_flow_that_fills_the_buffer_does_not_push_it_aside() {
     assert!(share(&model, 0, 100.0, 27, 30) > 0.9);
     let after = model.flows[0].delay(0.99, 27, 30);
     assert!(after < ms(15), "{after:?}");
+}
+
+#[test]
+fn a_short_buffer_that_is_kept_full_is_shared() {
+    // As much fits in the buffer as the path holds, or twice that.
+    for (link, megabits) in [
+        (Link::new(100.0, 20, 250_000), 100.0),
+        (Link::new(100.0, 10, 250_000), 100.0),
+        (Link::new(200.0, 4, 200_000), 200.0),
+    ] {
+        let flows =
+            vec![Flow::new(Control::low_delay(), 0, 1000), Flow::new(Control::cubic(), 2, 1000)];
+        let model = Model::new(link, flows).run(30);
+        let share = share(&model, 0, megabits, 6, 30);
+        assert!(share > 0.2, "{megabits} Mbit/s: {share}");
+    }
+}
+
+#[test]
+fn a_second_doubt_or_a_risen_base_rtt_is_suspicious() {
+    let mut hears = Hears::new();
+    hears.acks(50, 10, ms(10), false);
+    hears.control.window = 14_520.0;
+    let begin = hears.now;
+    let mut suspects = |after, found, before| {
+        hears.control.suspect(begin + ms(after), ms(found), ms(before));
+        (hears.control.suspicion.take().is_some(), hears.control.window() / 1452)
+    };
+    assert_eq!(suspects(0, 10, 10), (false, 10), "the queue was this flow's");
+    assert_eq!(suspects(199, 10, 10), (true, 10), "it is there again within 20 round trips");
+    assert_eq!(suspects(400, 10, 10), (false, 10), "long ago");
+    // Half of the ten packets a millisecond that the path gave.
+    assert_eq!(suspects(1000, 13, 10), (true, 65));
+}
+
+#[test]
+fn a_suspicion_is_judged_after_four_round_trips() {
+    let mut hears = Hears::new();
+    hears.acks(50, 10, ms(10), false);
+    hears.control.suspect(hears.now, ms(20), ms(10));
+    let soon = hears.now + ms(79);
+    assert!(hears.control.is_pushed_aside(soon, ms(10)).is_none());
+    assert!(hears.control.suspicion.is_some(), "the queue has not had the time to come back");
+    // Three packets a millisecond of ten.
+    hears.acks(81, 3, ms(20), false);
+    assert!(hears.control.is_pushed_aside(hears.now, ms(20)).is_some());
+    assert!(hears.control.is_pushed_aside(hears.now, ms(10)).is_none(), "no queue");
+    assert!(hears.control.suspicion.is_none());
+}
+
+#[test]
+fn a_peak_is_remembered_for_ten_to_twenty_seconds() {
+    let begin = Instant::now();
+    let mut peak = Peak::default();
+    peak.add(begin, 100.0);
+    for second in 1..=11 {
+        peak.add(begin + ms(second * 1000), 10.0);
+    }
+    assert_eq!(peak.rate(), 100.0);
+    for second in 12..=22 {
+        peak.add(begin + ms(second * 1000), 10.0);
+    }
+    assert_eq!(peak.rate(), 10.0);
+}
+
+#[test]
+fn losses_in_a_drained_round_shrink_what_is_gone_on_with() {
+    let mut hears = Hears::new();
+    assert_eq!(hears.acks(20, 10, ms(10), false), 210);
+    let (now, window) = (hears.now, hears.control.window);
+    hears.control.begin_drain(now, window, ms(10), Why::Base);
+    assert_eq!(hears.control.window() / 1452, 50, "half of what the path holds");
+    hears.control.lost(now, now, 20 * 1452, false);
+    assert_eq!(hears.acks(5, 5, ms(10), false), 50, "goes on");
+    assert_eq!(hears.acks(30, 5, ms(10), false), 147, "0.7 of 210");
 }
 
 #[test]
