@@ -18,9 +18,11 @@
 //!   leaves. Additive growth and multiplicative cuts make two flows converge (Chiu and Jain, 1989),
 //!   where Copa's additive steps do so only as precisely as delays are measured; and since each
 //!   cut empties the queue, the base RTT is seen again every few rounds.
-//! * **Startup** looks at the first samples of a round (HyStart++, RFC 9406), and goes on with what the
-//!   path was measured to deliver, not with half of the window.
-//! * **A risen base RTT**: if four cuts in a row do not shorten the queue, it is not this flow's. Little
+//! * **Startup** has two speeds (HyStart++, RFC 9406), and goes on with what the path was measured to
+//!   deliver, not with half of the window; see `startup`.
+//! * **A sender that has less to send** than the window allows does not grow it, but as long as it uses
+//!   half of it, the queue may be its own, and cuts it.
+//! * **A queue that stays**: if four cuts in a row do not end the queue, it is not this flow's. Little
 //!   is kept in flight for a round trip, and the RTT then is the new base: the route has changed. Or
 //!   someone keeps the buffer full; a flow that is then pushed below 0.4 of its former rate *competes*:
 //!   it takes Cubic's way (RFC 9438) until a drained round shows that the other is gone.
@@ -45,7 +47,7 @@ use std::time::{Duration, Instant};
 
 use competing::{Competing, Suspicion};
 use drain::Drain;
-use rtt::{Delivery, Standing};
+use rtt::{Delivery, Peak, Standing};
 use startup::Startup;
 use steady::Steady;
 
@@ -63,6 +65,8 @@ const STANDING: Duration = Duration::from_millis(2);
 
 /// Losses beyond this part of the packets are taken for congestion, whatever the delay.
 const LOSS_LIMIT: f64 = 0.05;
+/// What such losses leave of the window.
+const AFTER_LOSS: f64 = 0.7;
 /// Packets over which losses are counted.
 const LOSS_SPAN: f64 = 100.0;
 
@@ -74,6 +78,7 @@ pub(crate) struct LowDelay {
     window: f64,
     standing: Standing,
     delivery: Delivery,
+    peak: Peak,
     smoothed: Option<Duration>,
     base: Option<Base>,
     phase: Phase,
@@ -82,7 +87,9 @@ pub(crate) struct LowDelay {
     /// Packets sent from here on show what the last change of the window did.
     changed: Option<Instant>,
     losses: Losses,
-    /// Since the base RTT had to be raised.
+    /// When cuts did not end the queue last.
+    doubted: Option<Instant>,
+    /// That a queue is not this flow's.
     suspicion: Option<Suspicion>,
 }
 
@@ -125,6 +132,7 @@ impl LowDelay {
             window: INITIAL_PACKETS * mtu,
             standing: Standing::default(),
             delivery: Delivery::default(),
+            peak: Peak::default(),
             smoothed: None,
             base: None,
             phase: Phase::Startup(Startup::new(now)),
@@ -132,6 +140,7 @@ impl LowDelay {
             last_ack: None,
             changed: None,
             losses: Losses::default(),
+            doubted: None,
             suspicion: None,
         }
     }
@@ -161,11 +170,14 @@ impl LowDelay {
         let Some(batch) = self.batch.take() else { return };
         self.measure(now, batch);
         self.losses.acked += batch.bytes as f64 / self.mtu;
+        // A window of which less than half is used is not what makes the queue.
+        let unused = app_limited && ((in_flight + batch.bytes) as f64) < self.window / 2.0;
         match &self.phase {
             Phase::Drain(_) => self.drain(now, batch, in_flight),
-            _ if app_limited => {}
-            Phase::Startup(_) => self.start_up(now, batch),
-            Phase::Steady(_) => self.steady(now, batch),
+            _ if unused => {}
+            Phase::Startup(_) => self.start_up(now, batch, app_limited),
+            Phase::Steady(_) => self.steady(now, batch, app_limited),
+            Phase::Competing(_) if app_limited => {}
             Phase::Competing(_) => self.compete(now, batch),
         }
     }
@@ -190,7 +202,13 @@ impl LowDelay {
             self.changed = Some(now);
         } else if bytes == 0 || self.losses.beyond_limit() {
             self.losses = Losses::default();
-            self.cut_to(now, self.window * 0.7);
+            if let Phase::Drain(drain) = &mut self.phase {
+                // Little is in flight already: the cut is for what is gone on with.
+                drain.restore *= AFTER_LOSS;
+                self.changed = Some(now);
+            } else {
+                self.cut_to(now, self.window * AFTER_LOSS);
+            }
         }
         self.clamp();
     }
@@ -205,6 +223,11 @@ impl LowDelay {
         self.last_ack = Some(now);
         self.standing.add(now, sample, (smoothed / 2).max(STANDING));
         self.delivery.add(now, batch.bytes, smoothed);
+        if let Some(rate) = self.delivery.rate(now)
+            && self.delivery.span(now) >= smoothed / 2
+        {
+            self.peak.add(now, rate);
+        }
         let far = self.base.is_some_and(|base| sample > base.rtt + TOLERATED / 8);
         if !far {
             let rtt = self.base.map_or(sample, |base| base.rtt.min(sample));
@@ -227,11 +250,10 @@ impl LowDelay {
     fn cut_to(&mut self, now: Instant, window: f64) {
         let mut next = Steady::new(now);
         (next.cuts, next.before) = (1, self.window);
-        next.rate = self.delivery.rate(now).unwrap_or(0.0);
         if let Phase::Steady(steady) = &self.phase
             && steady.cuts > 0
         {
-            (next.cuts, next.before, next.rate) = (steady.cuts + 1, steady.before, steady.rate);
+            (next.cuts, next.before) = (steady.cuts + 1, steady.before);
         }
         self.phase = Phase::Steady(next);
         self.window = window;

@@ -1,4 +1,14 @@
 //! Beside a flow that only losses stop: how such a one is told from a new route, and what is done then.
+//!
+//! Both show as a queue that cuts do not end: a *doubt*, and a drained round. Such a flow keeps what it
+//! has taken, so either the drained round finds a longer RTT than before, or, where what it keeps just
+//! fills the path, none; then there is a queue again, and another doubt, as soon as the window is
+//! restored. (Flows that cut as well end it; a link that has become slower is matched by the next cut.)
+//! Whether it is a route is seen from what becomes of the rate, against the *peak* of the last seconds;
+//! the rate at the first doubt will not do, as a Cubic that starts up has most of the link by then.
+//!
+//! A new route that is longer and has less than 0.4 of the rate is taken for a competitor, until three
+//! drained rounds find the same.
 
 use std::time::{Duration, Instant};
 
@@ -6,15 +16,18 @@ use super::cubic::Cubic;
 use super::drain::Why;
 use super::{Base, Batch, LowDelay, Phase, TOLERATED};
 
-/// What a flow that fills the buffer adds to the RTT at least.
-const FILLED: Duration = Duration::from_millis(5);
+/// What a drained round finds beyond the base RTT, at least, if that has risen; twice what is tolerated.
+const RISEN: Duration = Duration::from_millis(2);
 
-/// The part of its former rate below which a flow whose base RTT has risen takes the rise for a
-/// competitor's queue, and the part that it then claims.
+/// Doubts are of the same queue if less than this many round trips apart; one takes about ten.
+const APART: u32 = 20;
+
+/// The part of its former rate below which a suspicious flow takes the queue for a competitor's, and the
+/// part that it then claims.
 const PUSHED_ASIDE: f64 = 0.4;
 const CLAIM: f64 = 0.5;
 
-/// For how long a risen base RTT is suspicious.
+/// For how long a flow is suspicious.
 const SUSPICION: Duration = Duration::from_secs(30);
 
 /// Checks in a row beyond the first that find the same RTT in a drained round, after which that is
@@ -24,12 +37,14 @@ const SAME: u32 = 2;
 /// How often a competitor's presence is checked.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// The base RTT has risen: by a new route, or by a competitor that keeps the buffer full.
+/// There is a queue that is not this flow's: of a new route, or of a competitor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Suspicion {
     /// The base RTT before.
     pub(super) floor: Duration,
-    /// Bytes per second before.
+    /// What the drained round found.
+    found: Duration,
+    /// The peak before, in bytes per second.
     pub(super) rate: f64,
     /// The rate counts from here on.
     pub(super) from: Instant,
@@ -43,23 +58,28 @@ pub(super) struct Competing {
     /// When the other's presence was last checked.
     pub(super) checked: Instant,
     /// What the last check found, and how often it was the same in a row.
-    pub(super) drained: Option<Duration>,
+    pub(super) drained: Duration,
     pub(super) same: u32,
 }
 
 impl LowDelay {
-    /// A drained round found this RTT where `before` was believed in. If that is much more, a new route
-    /// or a competitor is to be told apart by what becomes of the rate.
-    pub(super) fn suspect(&mut self, now: Instant, found: Duration, before: Duration, rate: f64) {
-        if found <= before + FILLED {
+    /// A drained round found this RTT where `before` was believed in.
+    pub(super) fn suspect(&mut self, now: Instant, found: Duration, before: Duration) {
+        let risen = found > before + RISEN;
+        let again = self.doubted.is_some_and(|last| now.duration_since(last) < found * APART);
+        self.doubted = Some(now);
+        if !risen && !again {
             return;
         }
+        let peak = self.peak.rate();
         let (floor, rate) = match self.suspicion {
-            Some(earlier) => (earlier.floor.min(before), earlier.rate.max(rate)),
-            None => (before, rate),
+            Some(earlier) => (earlier.floor.min(before), earlier.rate.max(peak)),
+            None => (before, peak),
         };
-        self.suspicion = Some(Suspicion { floor, rate, from: now + found * 4 });
-        self.window = self.window.max(CLAIM * rate * found.as_secs_f64());
+        self.suspicion = Some(Suspicion { floor, found, rate, from: now + found * 4 });
+        if risen {
+            self.window = self.window.max(CLAIM * rate * found.as_secs_f64());
+        }
     }
 
     /// Whether this flow is being pushed aside.
@@ -69,13 +89,16 @@ impl LowDelay {
         standing: Duration,
     ) -> Option<Suspicion> {
         let suspicion = self.suspicion?;
+        if now < suspicion.from {
+            return None;
+        }
         let past = now > suspicion.from + SUSPICION;
-        if past || standing < suspicion.floor + FILLED {
+        if past || standing < suspicion.floor + RISEN {
             self.suspicion = None;
             return None;
         }
         let rate = self.delivery.rate(now)?;
-        (now > suspicion.from && rate < PUSHED_ASIDE * suspicion.rate).then_some(suspicion)
+        (rate < PUSHED_ASIDE * suspicion.rate).then_some(suspicion)
     }
 
     /// Takes Cubic's way, from half of the rate that this flow had alone.
@@ -86,7 +109,7 @@ impl LowDelay {
             cubic: Cubic::reduced_to(self.window / self.mtu, now),
             floor: suspicion.floor,
             checked: now,
-            drained: None,
+            drained: suspicion.found,
             same: 0,
         });
     }
@@ -120,18 +143,21 @@ impl LowDelay {
     ) {
         // A competitor's queue does not stay as it is.
         let near = TOLERATED.max(found / 100);
-        let again = competing.drained.is_some_and(|before| found.abs_diff(before) <= near);
+        let again = found.abs_diff(competing.drained) <= near;
         competing.same = if again { competing.same + 1 } else { 0 };
-        if found <= competing.floor + FILLED || competing.same >= SAME {
+        if found <= competing.floor + RISEN || competing.same >= SAME {
             return self.stop_competing(now, found, self.window.min(holds));
         }
-        (competing.checked, competing.drained) = (now, Some(found));
+        (competing.checked, competing.drained) = (now, found);
         self.phase = Phase::Competing(competing);
     }
 
     fn stop_competing(&mut self, now: Instant, base: Duration, window: f64) {
         self.base = Some(Base { rtt: base, seen: now });
-        self.suspicion = None;
+        if let Some(suspicion) = self.suspicion.take() {
+            self.peak.add(now, suspicion.rate);
+        }
+        self.doubted = Some(now);
         self.cut_to(now, window);
     }
 }

@@ -14,7 +14,7 @@ const DRAINED: f64 = 0.5;
 pub(super) struct Drain {
     why: Why,
     /// Goes on with this window.
-    restore: f64,
+    pub(super) restore: f64,
     target: f64,
     begun: Instant,
     /// Since when little enough has been in flight.
@@ -24,10 +24,8 @@ pub(super) struct Drain {
 
 #[derive(Debug, Clone)]
 pub(super) enum Why {
-    /// The base RTT was not seen for long.
-    OldBase,
-    /// Cuts did not shorten the queue; before them the path delivered so many bytes per second.
-    Doubt { rate: f64 },
+    /// The base RTT was not seen for long, or cuts did not shorten the queue.
+    Base,
     /// Is the other flow still there?
     Check(Competing),
 }
@@ -65,16 +63,15 @@ impl LowDelay {
         self.changed = Some(now);
         self.standing.clear();
         match why {
-            Why::OldBase => self.rebase(now, least, base, 0.0),
-            Why::Doubt { rate } => self.rebase(now, least, base, rate),
+            Why::Base => self.rebase(now, least, base),
             Why::Check(competing) => self.checked(now, least, target / DRAINED, competing),
         }
     }
 
     /// Goes on from the RTT that was found.
-    fn rebase(&mut self, now: Instant, found: Duration, before: Base, rate: f64) {
+    fn rebase(&mut self, now: Instant, found: Duration, before: Base) {
         self.base = Some(Base { rtt: found, seen: now });
-        self.suspect(now, found, before.rtt, rate);
+        self.suspect(now, found, before.rtt);
         self.phase = Phase::Steady(Steady::new(now));
     }
 }

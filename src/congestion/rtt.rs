@@ -64,8 +64,37 @@ impl Delivery {
         (span > 0.0).then(|| (self.total - before) as f64 / span)
     }
 
+    /// What the rate is measured over.
+    pub(super) fn span(&self, now: Instant) -> Duration {
+        self.points.front().map_or(Duration::ZERO, |&(since, _)| now.duration_since(since))
+    }
+
     /// Forgets what was; idle time is no measure of the path.
     pub(super) fn clear(&mut self) {
         self.points.clear();
+    }
+}
+
+/// The most that was delivered in the last ten to twenty seconds, in bytes per second.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Peak {
+    since: Option<Instant>,
+    rate: f64,
+    before: f64,
+}
+
+const PEAK_LIFE: Duration = Duration::from_secs(10);
+
+impl Peak {
+    pub(super) fn add(&mut self, now: Instant, rate: f64) {
+        let since = *self.since.get_or_insert(now);
+        if now.duration_since(since) > PEAK_LIFE {
+            (self.since, self.before, self.rate) = (Some(now), self.rate, 0.0);
+        }
+        self.rate = self.rate.max(rate);
+    }
+
+    pub(super) fn rate(&self) -> f64 {
+        self.rate.max(self.before)
     }
 }

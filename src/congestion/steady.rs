@@ -8,8 +8,8 @@ use super::{Batch, LowDelay, PACKETS, Phase};
 /// A cut leaves at least this part of the window.
 const DEEPEST_CUT: f64 = 0.3;
 
-/// A round's growth at most, as a part of the window.
-const STEEPEST: f64 = 0.25;
+/// A round's growth at most, as a part of the window: it shows in the queue only a round later.
+const STEEPEST: f64 = 0.125;
 
 /// How long a base RTT is believed in without a sample near it.
 const BASE_LIFE: Duration = Duration::from_secs(10);
@@ -26,19 +26,18 @@ pub(super) struct Steady {
     pub(super) round: Instant,
     /// In a row, without a round of growth between them.
     pub(super) cuts: u32,
-    /// The window before the cuts in a row, and what the path delivered then, in bytes per second.
+    /// The window before the cuts in a row.
     pub(super) before: f64,
-    pub(super) rate: f64,
 }
 
 impl Steady {
     pub(super) fn new(now: Instant) -> Self {
-        Self { velocity: 1.0, rounds: 0, round: now, cuts: 0, before: 0.0, rate: 0.0 }
+        Self { velocity: 1.0, rounds: 0, round: now, cuts: 0, before: 0.0 }
     }
 }
 
 impl LowDelay {
-    pub(super) fn steady(&mut self, now: Instant, batch: Batch) {
+    pub(super) fn steady(&mut self, now: Instant, batch: Batch, app_limited: bool) {
         // What was sent before the last cut tells nothing about it.
         if self.changed.is_some_and(|changed| batch.newest < changed) {
             return;
@@ -52,15 +51,18 @@ impl LowDelay {
         let Phase::Steady(steady) = &mut self.phase else { return };
         if standing > allowed {
             if steady.cuts >= DOUBT {
-                let (restore, why) = (steady.before, Why::Doubt { rate: steady.rate });
-                return self.begin_drain(now, restore, base.rtt, why);
+                let restore = steady.before;
+                return self.begin_drain(now, restore, base.rtt, Why::Base);
             }
             let factor = base.rtt.as_secs_f64() / standing.as_secs_f64();
             self.cut_to(now, self.window * factor.max(DEEPEST_CUT));
             return;
         }
+        if app_limited {
+            return;
+        }
         if now.duration_since(base.seen) > BASE_LIFE {
-            return self.begin_drain(now, self.window, base.rtt, Why::OldBase);
+            return self.begin_drain(now, self.window, base.rtt, Why::Base);
         }
         if batch.newest >= steady.round {
             steady.round = now;

@@ -5,6 +5,8 @@ mod model;
 use std::time::{Duration, Instant};
 
 use super::LowDelay;
+use super::drain::Why;
+use super::rtt::Peak;
 use model::{Control, Flow, Link, Model};
 
 fn ms(n: u64) -> Duration {
@@ -102,6 +104,81 @@ fn a_flow_that_fills_the_buffer_does_not_push_it_aside() {
 }
 
 #[test]
+fn a_short_buffer_that_is_kept_full_is_shared() {
+    // As much fits in the buffer as the path holds, or twice that.
+    for (link, megabits) in [
+        (Link::new(100.0, 20, 250_000), 100.0),
+        (Link::new(100.0, 10, 250_000), 100.0),
+        (Link::new(200.0, 4, 200_000), 200.0),
+    ] {
+        let flows =
+            vec![Flow::new(Control::low_delay(), 0, 1000), Flow::new(Control::cubic(), 2, 1000)];
+        let model = Model::new(link, flows).run(30);
+        let share = share(&model, 0, megabits, 6, 30);
+        assert!(share > 0.2, "{megabits} Mbit/s: {share}");
+    }
+}
+
+#[test]
+fn a_second_doubt_or_a_risen_base_rtt_is_suspicious() {
+    let mut hears = Hears::new();
+    hears.acks(50, 10, ms(10), false);
+    hears.control.window = 14_520.0;
+    let begin = hears.now;
+    let mut suspects = |after, found, before| {
+        hears.control.suspect(begin + ms(after), ms(found), ms(before));
+        (hears.control.suspicion.take().is_some(), hears.control.window() / 1452)
+    };
+    assert_eq!(suspects(0, 10, 10), (false, 10), "the queue was this flow's");
+    assert_eq!(suspects(199, 10, 10), (true, 10), "it is there again within 20 round trips");
+    assert_eq!(suspects(400, 10, 10), (false, 10), "long ago");
+    // Half of the ten packets a millisecond that the path gave.
+    assert_eq!(suspects(1000, 13, 10), (true, 65));
+}
+
+#[test]
+fn a_suspicion_is_judged_after_four_round_trips() {
+    let mut hears = Hears::new();
+    hears.acks(50, 10, ms(10), false);
+    hears.control.suspect(hears.now, ms(20), ms(10));
+    let soon = hears.now + ms(79);
+    assert!(hears.control.is_pushed_aside(soon, ms(10)).is_none());
+    assert!(hears.control.suspicion.is_some(), "the queue has not had the time to come back");
+    // Three packets a millisecond of ten.
+    hears.acks(81, 3, ms(20), false);
+    assert!(hears.control.is_pushed_aside(hears.now, ms(20)).is_some());
+    assert!(hears.control.is_pushed_aside(hears.now, ms(10)).is_none(), "no queue");
+    assert!(hears.control.suspicion.is_none());
+}
+
+#[test]
+fn a_peak_is_remembered_for_ten_to_twenty_seconds() {
+    let begin = Instant::now();
+    let mut peak = Peak::default();
+    peak.add(begin, 100.0);
+    for second in 1..=11 {
+        peak.add(begin + ms(second * 1000), 10.0);
+    }
+    assert_eq!(peak.rate(), 100.0);
+    for second in 12..=22 {
+        peak.add(begin + ms(second * 1000), 10.0);
+    }
+    assert_eq!(peak.rate(), 10.0);
+}
+
+#[test]
+fn losses_in_a_drained_round_shrink_what_is_gone_on_with() {
+    let mut hears = Hears::new();
+    assert_eq!(hears.acks(20, 10, ms(10), false), 210);
+    let (now, window) = (hears.now, hears.control.window);
+    hears.control.begin_drain(now, window, ms(10), Why::Base);
+    assert_eq!(hears.control.window() / 1452, 50, "half of what the path holds");
+    hears.control.lost(now, now, 20 * 1452, false);
+    assert_eq!(hears.acks(5, 5, ms(10), false), 50, "goes on");
+    assert_eq!(hears.acks(30, 5, ms(10), false), 147, "0.7 of 210");
+}
+
+#[test]
 fn persistent_congestion_begins_anew() {
     let begin = Instant::now();
     let mut control = LowDelay::new(begin, 1452);
@@ -111,4 +188,66 @@ fn persistent_congestion_begins_anew() {
     control.acked(begin + ms(501), 4 * 1452);
     control.end_acks(begin + ms(511), 0, false);
     assert_eq!(control.window(), 8 * 1452);
+}
+
+#[test]
+fn the_startup_overshoots_by_less_than_what_the_path_holds() {
+    // 100 ms of queue fit. 18 ms are inevitable, and the tolerated delay makes 32 ms of them.
+    let model = alone(Link::new(100.0, 40, 1_250_000), 3);
+    let flow = &model.flows[0];
+    let longest = flow.delay(1.0, 0, 3) - ms(20);
+    assert!(longest < ms(36), "{longest:?}");
+    assert!(share(&model, 0, 100.0, 1, 2) > 0.9, "{}", share(&model, 0, 100.0, 1, 2));
+}
+
+/// What a controller hears: acknowledgements of so many packets every millisecond.
+struct Hears {
+    control: LowDelay,
+    now: Instant,
+}
+
+impl Hears {
+    fn new() -> Self {
+        let now = Instant::now() + ms(1000);
+        Self { control: LowDelay::new(now, 1452), now }
+    }
+
+    /// As many packets are in flight as the RTT takes.
+    fn acks(&mut self, millis: u64, packets: u64, rtt: Duration, app_limited: bool) -> u64 {
+        for _ in 0..millis {
+            self.now += ms(1);
+            for _ in 0..packets {
+                self.control.acked(self.now - rtt, 1452);
+            }
+            let in_flight = packets * rtt.as_millis() as u64 * 1452;
+            self.control.end_acks(self.now, in_flight, app_limited);
+        }
+        self.control.window() / 1452
+    }
+}
+
+#[test]
+fn a_false_sign_of_a_queue_ends_the_doubling_only() {
+    let mut hears = Hears::new();
+    assert_eq!(hears.acks(50, 10, ms(10), false), 510);
+    // Five milliseconds of stuttering; then what was sent meanwhile, and before.
+    let after = hears.acks(5, 10, ms(15), false);
+    assert!((80..=110).contains(&after), "ten packets a millisecond are delivered: {after}");
+    assert_eq!(hears.acks(5, 10, ms(10), false), after, "was sent before the window fell");
+    let grown = hears.acks(40, 10, ms(10), false) - after;
+    assert!((85..=101).contains(&grown), "a quarter of 400 packets: {grown}");
+}
+
+#[test]
+fn a_queue_counts_though_the_sender_has_no_more_to_send() {
+    let mut hears = Hears::new();
+    let window = hears.acks(20, 10, ms(10), false);
+    assert_eq!(window, 210);
+    assert_eq!(hears.acks(10, 10, ms(10), true), window, "not used up, so it does not grow");
+    // 150 packets of 210 are in flight: the queue is theirs.
+    assert!(hears.acks(10, 10, ms(15), true) <= 105);
+    // Little is: the queue is another's.
+    let mut hears = Hears::new();
+    let window = hears.acks(20, 10, ms(10), false);
+    assert_eq!(hears.acks(50, 2, ms(15), true), window);
 }
