@@ -31,6 +31,10 @@ pub enum Runtime {
         /// How many threads.
         threads: usize,
     },
+    /// On the runtime that the node is started in, and the sinks there too, in place of threads of their
+    /// own: a simulation in a current-thread runtime with a paused clock repeats itself. A sink that
+    /// blocks holds up everything.
+    Simulated,
 }
 
 /// What decides how much of a connection may be in flight.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument;
 
 use crate::association::LinkId;
+use crate::config::Runtime;
 use crate::control::{Control, GoodbyeReason, stream_header};
 use crate::delivery::{self, Pushed};
 use crate::driver::DriverInput;
@@ -391,7 +392,8 @@ async fn read_tells<L: Link>(
             Pushed::StartDelivery => {
                 let (node, peer) = (Arc::clone(&shared.node), Arc::clone(&shared.peer));
                 let lane = Arc::clone(&lane);
-                tokio::task::spawn_blocking(move || {
+                let threadless = node.config.runtime == Runtime::Simulated;
+                let deliver = move || {
                     let Some(handlers) = node.handlers.get() else { return };
                     let report = |fault| peer.report(fault);
                     delivery::deliver(
@@ -401,7 +403,12 @@ async fn read_tells<L: Link>(
                         &*handlers.sink,
                         &report,
                     );
-                });
+                };
+                if threadless {
+                    tokio::spawn(async move { deliver() });
+                } else {
+                    tokio::task::spawn_blocking(deliver);
+                }
             }
         }
     }
