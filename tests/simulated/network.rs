@@ -120,9 +120,13 @@ impl Network {
         state.leads_to.insert(address, forwarded.then_some(address));
     }
 
-    /// Packets to the own address of a socket reach it, whatever was said before.
-    pub(crate) fn forward(&self, address: SocketAddr) {
-        self.state().leads_to.remove(&address);
+    /// Undoes [`rebind`](Self::rebind): the public address is as good as unknown from now on.
+    pub(crate) fn restore(&self, address: SocketAddr) {
+        let mut state = self.state();
+        if let Some(public) = state.seen_as.remove(&address) {
+            state.leads_to.insert(public, None);
+        }
+        state.leads_to.remove(&address);
     }
 
     /// Sends of the socket at `address` fail from now on, or no longer.

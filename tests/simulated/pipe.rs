@@ -27,6 +27,8 @@ pub(crate) struct Pipe {
     pub(crate) corrupt: f64,
     /// Nothing passes.
     pub(crate) cut: bool,
+    /// Bit n: the packet with number n, counted from 0, vanishes.
+    pub(crate) lose: u64,
     /// Packets that pass before the pipe is cut by itself; `None` is without limit.
     pub(crate) carries: Option<u64>,
 }
@@ -44,6 +46,7 @@ impl Default for Pipe {
             late: Duration::from_millis(10),
             corrupt: 0.0,
             cut: false,
+            lose: 0,
             carries: None,
         }
     }
@@ -100,9 +103,11 @@ impl Running {
         let draws = [(); 6].map(|()| self.chance());
         let pipe = &mut self.pipe;
         let size = len as u64 + HEADERS;
+        let number = self.counts.packets;
         self.counts.packets += 1;
+        let chosen = number < 64 && pipe.lose >> number & 1 == 1;
         let exhausted = pipe.carries == Some(0);
-        if pipe.cut || exhausted || len > pipe.mtu || draws[0] < pipe.loss {
+        if pipe.cut || chosen || exhausted || len > pipe.mtu || draws[0] < pipe.loss {
             self.counts.vanished += 1;
             return None;
         }

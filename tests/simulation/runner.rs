@@ -15,7 +15,7 @@ use crate::world::{Net, World, socket_address};
 
 /// By when nothing is pending any more, after the last fault has ended: the idle timeout, and a few
 /// dials.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(10);
 
 /// What a run came to.
 #[derive(Debug, Default, PartialEq)]
@@ -129,10 +129,6 @@ async fn follow(world: &mut World, schedule: &Schedule) -> Outcome {
     }
     for n in 0..world.size() {
         world.drained(n).await;
-        // Whom nobody can dial is not quiet before it dials by itself, which it need not.
-        if let Net::Quic { network, .. } = &world.net {
-            network.forward(socket_address(n));
-        }
         if world.nodes[n].life.is_none() {
             world.start(n);
         }
@@ -180,6 +176,7 @@ async fn perform(world: &mut World, action: Action, flushes: &Flushes) {
             let public = ([127, 0, 0, 1], port).into();
             world.network().rebind(socket_address(node), public, forwarded);
         }
+        Action::Restore { node } => world.network().restore(socket_address(node)),
         Action::FailSends { node, fault } => {
             world.network().fail_sends(socket_address(node), Some(fault));
         }

@@ -65,11 +65,14 @@ pub(crate) enum Action {
         to: usize,
         both: bool,
     },
-    /// The node's packets come from another port; `forwarded`: its own still leads to it.
+    /// The node's packets come from another port; `forwarded`: those to its own still reach it.
     Rebind {
         node: usize,
         port: u16,
         forwarded: bool,
+    },
+    Restore {
+        node: usize,
     },
     FailSends {
         node: usize,
@@ -226,10 +229,11 @@ impl Draft {
             5 => self.cut(),
             6 => {
                 let node = self.random.below(self.nodes);
-                let at = self.random.millis(0, SPAN);
+                let (begin, end) = self.span(4_000);
                 let forwarded = self.random.chance(0.7);
                 let port = 20_000 + n as u16 * 10 + node as u16;
-                self.add(at, Action::Rebind { node, port, forwarded });
+                self.add(begin, Action::Rebind { node, port, forwarded });
+                self.add(end, Action::Restore { node });
             }
             7 => {
                 let node = self.random.below(self.nodes);
