@@ -71,6 +71,8 @@ pub(crate) async fn dial<B: Backend>(
             None => Err(AssociationError::Protocol("the control lane ended at once".into())),
         }
     };
+    // The peer may be dialling us, and answer only when that has failed: after a whole limit of its own.
+    let limit = limit * 2;
     let result = async {
         let exchanged = timeout(limit, exchange).await;
         let (greeting, reader, writer) =
