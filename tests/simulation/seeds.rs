@@ -1,7 +1,8 @@
 //! Runs in simulated time, and many of them by their seeds.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+use std::sync::{Mutex, Once};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -13,6 +14,25 @@ pub(crate) fn simulate<T>(run: impl AsyncFnOnce() -> T) -> T {
     let result = runtime.block_on(run());
     runtime.shutdown_background();
     result
+}
+
+thread_local! {
+    /// What this thread is at.
+    static CURRENT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Says the seed with every panic: one within another ends the process, and nothing is said after it.
+fn name_seeds() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if let Some(seed) = CURRENT.get() {
+                eprintln!("with seed {seed}:");
+            }
+            before(info);
+        }));
+    });
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -41,6 +61,7 @@ pub(crate) fn over_seeds<T: Send>(
     run: impl Fn(u64) -> T + Sync,
     describe: impl Fn(u64) -> String + Sync,
 ) -> Vec<T> {
+    name_seeds();
     let seeds = chosen(count);
     let begin = Instant::now();
     let (next, failed) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()));
@@ -53,6 +74,7 @@ pub(crate) fn over_seeds<T: Send>(
                     if seed >= seeds.end || failed.lock().unwrap().len() >= 3 {
                         return;
                     }
+                    CURRENT.set(Some(seed));
                     match catch_unwind(AssertUnwindSafe(|| run(seed))) {
                         Ok(result) => results.lock().unwrap().push((seed, result)),
                         Err(_) => {
