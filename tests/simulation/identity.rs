@@ -2,10 +2,11 @@
 //! trace repeats itself.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cluster_quic::Identity;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     PKCS_ED25519, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
@@ -47,6 +48,10 @@ impl Ca {
     pub(crate) fn new() -> Self {
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let mut params = CertificateParams::default();
+        // Authorities of different names: with one name, another's certificate has a bad signature.
+        static COUNT: AtomicU64 = AtomicU64::new(1_000);
+        let name = format!("ca {}", COUNT.fetch_add(1, Ordering::Relaxed));
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.serial_number = Some(SerialNumber::from(vec![1; 8]));
         let pem = params.self_signed(&key).unwrap().pem();

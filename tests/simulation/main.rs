@@ -7,6 +7,7 @@ mod life;
 #[path = "../simulated/network.rs"]
 mod network;
 mod random;
+mod raw;
 mod rows;
 mod runner;
 mod schedule;
@@ -43,37 +44,5 @@ fn a_seed_repeats_itself() {
             assert_eq!(one, two, "seed {seed}, packet {n} of {}", two.at.as_secs_f64());
         }
         assert_eq!(one, two);
-    }
-}
-
-#[test]
-fn adhoc_two_way() {
-    use std::time::Duration;
-    for congestion in [cluster_quic::Congestion::LowDelay, cluster_quic::Congestion::Cubic] {
-        for two_way in [false, true] {
-            seeds::simulate(async || {
-                let pipe = network::Pipe {
-                    delay: Duration::from_millis(10),
-                    rate: Some(2e6),
-                    ..Default::default()
-                };
-                let mut world = world::World::quic(1, 2, pipe, move |c| c.congestion(congestion));
-                world.tell(0, 1, 100_000, 100);
-                if two_way {
-                    world.tell(1, 0, 100_000, 100);
-                }
-                for s in 0..12 {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    let st = [world.nodes[0].life().stats(1), world.nodes[1].life().stats(0)];
-                    println!(
-                        "{congestion:?} {two_way} {s} {:?}",
-                        st.map(|s| (
-                            s.tells().acknowledged_bytes,
-                            s.link.map(|l| (l.rtt, l.congestion_window, l.mtu, l.lost_packets))
-                        ))
-                    );
-                }
-            });
-        }
     }
 }

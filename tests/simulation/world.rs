@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cluster_quic::{
-    Address, ClusterTransport, Config, ConfigBuilder, CustomSocket, InProcessNetwork, PeerState,
-    Runtime,
+    Address, ClusterTransport, Config, ConfigBuilder, CustomSocket, Identity, InProcessNetwork,
+    PeerState, Runtime,
 };
 use tokio::time::{Instant, sleep};
 
@@ -31,9 +31,10 @@ pub(crate) struct World {
     /// What a pipe is without faults.
     pub(crate) pipe: Pipe,
     adapt: Adapt,
+    /// What its QUIC nodes show and trust.
+    identity: Identity,
     seed: u64,
     lives: u64,
-    pub(crate) begin: Instant,
     /// Checks of the ledger so far.
     pub(crate) checks: u64,
 }
@@ -77,6 +78,17 @@ impl World {
         pipe: Pipe,
         adapt: impl Fn(ConfigBuilder) -> ConfigBuilder + 'static,
     ) -> Self {
+        Self::quic_with(seed, size, pipe, identity().clone(), adapt)
+    }
+
+    /// The same, with an identity of their own.
+    pub(crate) fn quic_with(
+        seed: u64,
+        size: usize,
+        pipe: Pipe,
+        identity: Identity,
+        adapt: impl Fn(ConfigBuilder) -> ConfigBuilder + 'static,
+    ) -> Self {
         let network = Network::new(seed, pipe.clone());
         let pipes = (0..size).map(|from| {
             let to = |to| {
@@ -89,7 +101,7 @@ impl World {
         let pipes = pipes.collect();
         let address = |n| Address::new("sim", HOST, socket_address(n).port()).unwrap();
         let nodes = nodes((0..size).map(address));
-        Self::started(Net::Quic { network, pipes }, nodes, pipe, seed, adapt)
+        Self::started(Net::Quic { network, pipes }, nodes, pipe, identity, seed, adapt)
     }
 
     /// Nodes joined by channels.
@@ -101,19 +113,19 @@ impl World {
         let address = |n| Address::new("sim", format!("node-{n}"), 1).unwrap();
         let nodes = nodes((0..size).map(address));
         let net = Net::InProcess(InProcessNetwork::new());
-        Self::started(net, nodes, Pipe::default(), seed, adapt)
+        Self::started(net, nodes, Pipe::default(), identity().clone(), seed, adapt)
     }
 
     fn started(
         net: Net,
         nodes: Vec<Node>,
         pipe: Pipe,
+        identity: Identity,
         seed: u64,
         adapt: impl Fn(ConfigBuilder) -> ConfigBuilder + 'static,
     ) -> Self {
-        let begin = Instant::now();
         let adapt = Arc::new(adapt);
-        let mut world = Self { net, nodes, pipe, adapt, seed, lives: 0, begin, checks: 0 };
+        let mut world = Self { net, nodes, pipe, adapt, identity, seed, lives: 0, checks: 0 };
         (0..world.nodes.len()).for_each(|n| world.start(n));
         world
     }
@@ -137,7 +149,7 @@ impl World {
                 let seed = (self.seed << 8) ^ self.lives;
                 let seed = std::array::from_fn(|i| seed.to_le_bytes()[i % 8]);
                 let socket = CustomSocket { socket, seed: Some(seed) };
-                ClusterTransport::bind_socket(config, identity(), socket).unwrap()
+                ClusterTransport::bind_socket(config, &self.identity, socket).unwrap()
             }
             Net::InProcess(network) => {
                 let host = self.nodes[n].address.host();
