@@ -86,7 +86,8 @@ impl World {
                 assert_eq!(from, node.address, "{who}: said to come from {from}");
                 let life = node.lives().find(|life| life.incarnation == incarnation);
                 let sent = &life.expect("a life that was").sent[n];
-                let &(lane, place) = sent.places.get(number as usize).expect("it was sent");
+                let index = number.checked_sub(sent.settled).expect("it has arrived long ago");
+                let &(lane, place) = sent.places.get(index as usize).expect("it was sent");
                 let before = last.insert((sender, target), (incarnation, number));
                 if let Some(before) = before {
                     assert_ne!(before, (incarnation, number), "{who}: twice");
@@ -100,21 +101,46 @@ impl World {
         }
     }
 
-    /// What did not arrive is reported lost, and what is acknowledged did arrive, lane by lane.
-    fn check_settled(&self, life: &Life, to: usize) {
-        let stats = life.stats(to);
-        let who = format!("{} (life {}) -> {to}", life.number, life.incarnation);
-        let mut arrived = vec![0; stats.lanes.len()];
+    /// Tells of one life to one node that have arrived, per lane, over all of that node's lives.
+    fn arrived_by_lane(&self, life: &Life, to: usize) -> Vec<u64> {
+        let sent = &life.sent[to];
+        let mut arrived = sent.arrived.clone();
+        arrived.resize(life.stats(to).lanes.len(), 0);
         for there in self.nodes[to].lives() {
             let records = there.sink.records();
             let ours = records.iter().filter(|(_, record)| {
                 (record.from, record.incarnation) == (life.number as u64, life.incarnation)
             });
             for (_, record) in ours {
-                let (lane, _) = life.sent[to].places[record.number as usize];
+                let (lane, _) = sent.places[(record.number - sent.settled) as usize];
                 arrived[usize::from(lane)] += 1;
             }
         }
+        arrived
+    }
+
+    /// Forgets what is settled, so that a long run needs no more memory than a short one. For a world
+    /// in which nobody has died.
+    pub(crate) fn forget(&mut self) {
+        self.check_quiet();
+        for n in 0..self.size() {
+            let Some(mut life) = self.nodes[n].life.take() else { continue };
+            for to in (0..self.size()).filter(|to| *to != n) {
+                let arrived = self.arrived_by_lane(&life, to);
+                life.settle(to, arrived);
+            }
+            self.nodes[n].life = Some(life);
+        }
+        for life in self.nodes.iter().flat_map(Node::lives) {
+            life.sink.clear();
+        }
+    }
+
+    /// What did not arrive is reported lost, and what is acknowledged did arrive, lane by lane.
+    fn check_settled(&self, life: &Life, to: usize) {
+        let stats = life.stats(to);
+        let who = format!("{} (life {}) -> {to}", life.number, life.incarnation);
+        let arrived = self.arrived_by_lane(life, to);
         let killed = life.last.is_some() && life.report.is_none();
         for ((lane, figures), arrived) in stats.lanes.iter().zip(arrived) {
             let who = format!("{who}, {lane}: {arrived} arrived, {figures:?}");
@@ -139,9 +165,8 @@ impl World {
             assert_eq!((received.waiting_frames, received.waiting_bytes), (0, 0), "{who}");
         }
         // The receiver's own count is that of its sink.
-        let count = |(_, record): &(_, Record)| record.from == to as u64;
-        let heard = life.sink.records().iter().filter(|&record| count(record)).count() as u64;
         if !killed {
+            let heard = life.sink.count_of(to as u64);
             assert_eq!(received.delivered_frames, heard, "{who}: delivered");
         }
     }
@@ -158,7 +183,7 @@ impl World {
 
     /// Tells that have arrived anywhere.
     pub(crate) fn delivered(&self) -> u64 {
-        self.nodes.iter().flat_map(Node::lives).map(|life| life.sink.len() as u64).sum()
+        self.nodes.iter().flat_map(Node::lives).map(|life| life.sink.total()).sum()
     }
 
     /// Asserts that everything accepted was acknowledged, and nothing was lost; returns how much.

@@ -45,7 +45,11 @@ pub(crate) struct Life {
 /// What one life was given to send to one node.
 #[derive(Default)]
 pub(crate) struct Sent {
-    /// Per tell, by its number: the lane, and the place in it.
+    /// Tells of an earlier part of the run, all of them settled: they have the first numbers.
+    pub(crate) settled: u64,
+    /// How many of these have arrived, per lane.
+    pub(crate) arrived: Vec<u64>,
+    /// Per later tell, by its number: the lane, and the place in it.
     pub(crate) places: Vec<(u8, u64)>,
     /// Tells so far, per lane.
     pub(crate) lanes: Vec<u64>,
@@ -121,7 +125,7 @@ impl Life {
         let sent = &mut self.sent[to];
         sent.lanes.resize(lanes, 0);
         for n in 0..count {
-            let number = sent.places.len() as u64;
+            let number = sent.settled + sent.places.len() as u64;
             let target = number % TARGETS;
             let record =
                 Record { from: self.number as u64, incarnation: self.incarnation, target, number };
@@ -149,6 +153,17 @@ impl Life {
             Ok(()) | Err(SendError::ShuttingDown(())) => {}
             Err(other) => panic!("{other}"),
         }
+    }
+
+    /// Begins another part of the run.
+    pub(crate) fn settle(&mut self, to: usize, arrived: Vec<u64>) {
+        let sent = &mut self.sent[to];
+        sent.settled += sent.places.len() as u64;
+        sent.arrived = arrived;
+        sent.places.clear();
+        self.downs.clear();
+        self.ups.clear();
+        self.failures.clear();
     }
 
     /// Takes what the events tell.

@@ -95,7 +95,7 @@ pub(crate) fn transcript(schedule: &Schedule) -> Transcript {
     })
 }
 
-fn world(schedule: &Schedule) -> World {
+pub(crate) fn world(schedule: &Schedule) -> World {
     let settings = schedule.settings;
     let ms = Duration::from_millis;
     let adapt = move |config: cluster_quic::ConfigBuilder| {
@@ -120,7 +120,8 @@ fn world(schedule: &Schedule) -> World {
     }
 }
 
-async fn follow(world: &mut World, schedule: &Schedule) -> Outcome {
+/// Does what the schedule says, waits until it is quiet, and checks everything.
+pub(crate) async fn follow(world: &mut World, schedule: &Schedule) -> Outcome {
     let flushes = Flushes::default();
     let begin = Instant::now();
     for step in &schedule.steps {

@@ -149,23 +149,23 @@ impl Schedule {
             retention: Duration::from_secs(random.pick(&[2, 60, 60])),
             delay: random.millis(0, 30),
         };
-        let mut draft = Draft { random, steps: Vec::new(), nodes };
-        draft.traffic();
-        let faults = draft.random.between(2, 7);
-        for n in 0..faults {
-            match backend {
-                Backend::Quic => draft.fault(n),
-                Backend::InProcess => draft.in_process_fault(),
-            }
-        }
-        for _ in 0..draft.random.between(5, 15) {
-            let at = draft.random.millis(0, SPAN + 3_000);
-            draft.add(at, Action::Check);
-        }
-        let mut steps = draft.steps;
-        // In the order in which they were drawn where they come at once.
-        steps.sort_by_key(|step| step.at);
-        Self { seed, backend, nodes, settings, steps }
+        let draft = Draft { random, steps: Vec::new(), nodes, mortal: true };
+        Self { seed, backend, nodes, settings, steps: draft.steps(backend) }
+    }
+
+    /// A part of a long run, in which no node dies.
+    pub(crate) fn part(seed: u64, nodes: usize) -> Self {
+        let settings = Settings {
+            lanes: 4,
+            stream_window: 64 << 10,
+            lane_budget: 256 << 10,
+            retention: Duration::from_secs(60),
+            delay: Duration::from_millis(5),
+        };
+        let random = Random::new(seed);
+        let draft = Draft { random, steps: Vec::new(), nodes, mortal: false };
+        let backend = Backend::Quic;
+        Self { seed, backend, nodes, settings, steps: draft.steps(backend) }
     }
 
     pub(crate) fn faults(&self) -> usize {
@@ -189,9 +189,29 @@ struct Draft {
     random: Random,
     steps: Vec<Step>,
     nodes: usize,
+    /// Whether nodes die.
+    mortal: bool,
 }
 
 impl Draft {
+    fn steps(mut self, backend: Backend) -> Vec<Step> {
+        self.traffic();
+        let faults = self.random.between(2, 7);
+        for n in 0..faults {
+            match backend {
+                Backend::Quic => self.fault(n),
+                Backend::InProcess => self.in_process_fault(),
+            }
+        }
+        for _ in 0..self.random.between(5, 15) {
+            let at = self.random.millis(0, SPAN + 3_000);
+            self.add(at, Action::Check);
+        }
+        // In the order in which they were drawn where they come at once.
+        self.steps.sort_by_key(|step| step.at);
+        self.steps
+    }
+
     fn add(&mut self, at: Duration, action: Action) {
         self.steps.push(Step { at, action });
     }
@@ -243,8 +263,8 @@ impl Draft {
                 self.add(begin, Action::FailSends { node, fault });
                 self.add(end, Action::SendAgain { node });
             }
-            8 => self.disconnect(),
-            _ => self.death(),
+            9.. if self.mortal => self.death(),
+            _ => self.disconnect(),
         }
     }
 

@@ -45,6 +45,11 @@ pub(crate) fn only() -> Option<u64> {
     number("CLUSTER_QUIC_SEED")
 }
 
+/// How many simulated minutes a long run takes.
+pub(crate) fn minutes(usual: u64) -> u64 {
+    number("CLUSTER_QUIC_MINUTES").unwrap_or(usual)
+}
+
 /// The seeds to run: `count` of them, unless the environment says otherwise.
 fn chosen(count: u64) -> std::ops::Range<u64> {
     match only() {

@@ -78,8 +78,19 @@ impl Sink {
         self.heard().counts.get(&(from, incarnation)).copied().unwrap_or(0)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.heard().records.len()
+    /// How many tells have arrived from all lives of a node.
+    pub(crate) fn count_of(&self, from: u64) -> u64 {
+        self.heard().counts.range((from, 0)..=(from, u64::MAX)).map(|(_, count)| count).sum()
+    }
+
+    /// How many tells have arrived.
+    pub(crate) fn total(&self) -> u64 {
+        self.heard().counts.values().sum()
+    }
+
+    /// Forgets the records, and keeps the counts.
+    pub(crate) fn clear(&self) {
+        self.heard().records.clear();
     }
 
     pub(crate) fn kill(&self) {

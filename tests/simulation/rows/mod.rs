@@ -7,6 +7,7 @@ mod death;
 mod dials;
 mod drain;
 mod flapping;
+mod mix;
 mod partitions;
 mod path;
 mod rebinding;

@@ -89,7 +89,7 @@ fn row_21_a_dialler_with_a_bad_certificate_is_refused_for_what_is_wrong_with_it(
             if let Ok(connection) = connected {
                 timeout(SECS(5), connection.closed()).await.expect("closed");
             }
-            assert_eq!(world.nodes[0].life().sink.len(), 0);
+            assert_eq!(world.nodes[0].life().sink.total(), 0);
         });
     }
 }
