@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cluster_quic::LostReason;
+use cluster_quic::{LostReason, Runtime};
 use tokio::time::{Instant, sleep_until};
 
 use crate::life::Life;
@@ -68,16 +68,16 @@ struct Flushed {
 
 type Flushes = Arc<Mutex<Vec<Flushed>>>;
 
-pub(crate) fn run(schedule: &Schedule) -> Outcome {
+pub(crate) fn run(schedule: &Schedule, runtime: Runtime) -> Outcome {
     simulate(async || {
-        let mut world = world(schedule);
+        let mut world = world(schedule, runtime);
         follow(&mut world, schedule).await
     })
 }
 
 pub(crate) fn transcript(schedule: &Schedule) -> Transcript {
     simulate(async || {
-        let mut world = world(schedule);
+        let mut world = world(schedule, Runtime::Simulated);
         if let Net::Quic { network, .. } = &world.net {
             network.record();
         }
@@ -95,11 +95,12 @@ pub(crate) fn transcript(schedule: &Schedule) -> Transcript {
     })
 }
 
-pub(crate) fn world(schedule: &Schedule) -> World {
+pub(crate) fn world(schedule: &Schedule, runtime: Runtime) -> World {
     let settings = schedule.settings;
     let ms = Duration::from_millis;
     let adapt = move |config: cluster_quic::ConfigBuilder| {
         config
+            .runtime(runtime)
             .tell_lanes(settings.lanes)
             .stream_window(settings.stream_window)
             .lane_budget(settings.lane_budget)

@@ -1,5 +1,6 @@
 //! Row 25: a mix of everything, for long.
 
+use cluster_quic::Runtime;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -31,7 +32,7 @@ fn row_25_a_long_mix_keeps_the_ledger_and_leaves_memory_and_tasks_level() {
 fn long_mix() {
     let minutes = minutes(15);
     simulate(async || {
-        let mut world = runner::world(&Schedule::part(0, NODES));
+        let mut world = runner::world(&Schedule::part(0, NODES), Runtime::Simulated);
         let (begin, mut round) = (Instant::now(), 0);
         let (mut memory, mut tasks) = (Vec::new(), Vec::new());
         let mut sum = Outcome::default();

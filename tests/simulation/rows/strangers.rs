@@ -209,7 +209,7 @@ fn row_24_another_wire_version_is_refused_on_both_sides_without_a_storm() {
         let (from, to) = (socket_address(1), socket_address(0));
         let (_endpoint, connected) =
             raw::dial(&network, from, to, &ca, Some(&good), "cluster-quic/2").await;
-        let theirs = connected.err().expect("no protocol in common").to_string();
+        let theirs = connected.expect_err("no protocol in common").to_string();
         let error = refused(&mut events).await;
         println!("row 24: version, dialled: {error} / {theirs}");
         assert!(matches!(error, AssociationError::Version(_)), "{error}");
