@@ -140,25 +140,22 @@ impl<B: Backend> Driver<B> {
         let deadline = loop {
             let wake_at = self.association.wake_at().map(Instant::from_std);
             tokio::select! {
-                // From the rarest to the most frequent, so that none holds up another; and a fixed order,
-                // so that a simulation repeats itself.
-                biased;
                 deadline = closing(&mut phase) => break deadline,
-                _ = tick.tick() => {
-                    self.tick();
-                    if self.forget() {
-                        return;
-                    }
-                }
-                () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {
-                    self.feed(Input::Timer { pending: self.peer.has_pending() });
-                }
                 input = self.inputs.recv() => {
                     if let Some(input) = input {
                         self.input(input);
                     }
                 }
                 () = peer.wake.notified() => self.woken(),
+                () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {
+                    self.feed(Input::Timer { pending: self.peer.has_pending() });
+                }
+                _ = tick.tick() => {
+                    self.tick();
+                    if self.forget() {
+                        return;
+                    }
+                }
             }
             self.note_status();
         };

@@ -62,8 +62,7 @@ fn random_schedules_with_threads() {
 
 #[test]
 fn a_seed_repeats_itself() {
-    let (mut packets, mut tells) = (0, 0);
-    for seed in 0..40 {
+    let run = |seed| {
         let schedule = Schedule::of(seed);
         let mut runs = [runner::transcript(&schedule), runner::transcript(&schedule)];
         // In which order a node that ends says goodbye to its peers is not drawn from the seed.
@@ -75,8 +74,11 @@ fn a_seed_repeats_itself() {
             assert_eq!(one, two, "seed {seed}, packet {n}");
         }
         assert_eq!(one, two, "seed {seed}");
-        packets += one.packets.len();
-        tells += one.records.iter().map(Vec::len).sum::<usize>();
-    }
-    println!("40 seeds, each twice: the same {packets} packets and {tells} tells");
+        (one.packets.len(), one.records.iter().map(Vec::len).sum::<usize>())
+    };
+    let describe = |seed| Schedule::of(seed).to_string();
+    let runs = seeds::over_seeds("a_seed_repeats_itself", 40, run, describe);
+    let packets: usize = runs.iter().map(|(packets, _)| packets).sum();
+    let tells: usize = runs.iter().map(|(_, tells)| tells).sum();
+    println!("each seed twice: the same {packets} packets and {tells} tells");
 }
