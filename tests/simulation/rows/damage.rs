@@ -37,7 +37,7 @@ fn row_01_loss_costs_nothing_and_no_reconnect_up_to_10_percent() {
 }
 
 #[test]
-fn row_02_loss_in_the_handshake_delays_the_association_by_less_than_10_s() {
+fn row_02_loss_in_the_handshake_delays_the_association_by_10_s_at_most() {
     for percent in [10, 20, 30] {
         let run = |seed| {
             simulate(async || {
@@ -47,7 +47,7 @@ fn row_02_loss_in_the_handshake_delays_the_association_by_less_than_10_s() {
                 took
             })
         };
-        let name = "row_02_loss_in_the_handshake_delays_the_association_by_less_than_10_s";
+        let name = "row_02_loss_in_the_handshake_delays_the_association_by_10_s_at_most";
         let mut times = over_seeds(name, 50, run, |_| format!("{percent} % loss"));
         times.sort();
         let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
@@ -57,9 +57,9 @@ fn row_02_loss_in_the_handshake_delays_the_association_by_less_than_10_s() {
              {} after more than 10 s",
             times.len()
         );
-        // At 30 % two dials in a row may come to nothing, each of which takes 5 s: a few in a thousand do.
-        let few = if percent < 30 { 0 } else { times.len() / 100 };
-        assert!(late <= few, "{worst:?}");
+        // At 30 % each way two dials in a row, of 5 s each, may come to nothing.
+        let few = if percent < 30 { 0 } else { times.len() / 50 };
+        assert!(late <= few && worst <= SECS(20), "{late} late, {worst:?}");
     }
 }
 
