@@ -77,6 +77,7 @@ fn the_pure_rooms_know_no_clock_and_no_runtime() {
         "congestion/startup.rs",
         "congestion/steady.rs",
         "control.rs",
+        "driver/one_way.rs",
         "frame.rs",
         "frame/run.rs",
         "lane.rs",

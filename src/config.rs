@@ -31,6 +31,10 @@ pub enum Runtime {
         /// How many threads.
         threads: usize,
     },
+    /// On the runtime that the node is started in, and the sinks there too, in place of threads of their
+    /// own: a simulation in a current-thread runtime with a paused clock repeats itself. A sink that
+    /// blocks holds up everything.
+    Simulated,
 }
 
 /// What decides how much of a connection may be in flight.
@@ -259,7 +263,7 @@ settings! {
     /// How long tells to a peer are kept while there is no association. Default 60 s. For as long, a
     /// peer that was lost is dialled again even if nothing is to be sent.
     retention: Duration,
-    /// How long a dial waits for the handshake, and then for the greeting. Default 5 s.
+    /// How long a dial waits for the handshake; and then for the greeting, a quarter longer. Default 5 s.
     dial_timeout: Duration,
     /// Silence after which a connection is given up. Default 10 s; the smaller of both sides' holds.
     idle_timeout: Duration,

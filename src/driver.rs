@@ -1,6 +1,7 @@
 //! One task per peer: gives the association its inputs, and does what it says. The only clock, and
 //! the only place where a peer's tasks are spawned.
 
+mod one_way;
 mod perform;
 mod upkeep;
 
@@ -27,6 +28,7 @@ use crate::node::{Node, Phase};
 use crate::outbound::Loss;
 use crate::peer::PeerCore;
 use crate::session::Session;
+use one_way::OneWay;
 
 /// How often slow things are looked after: retention, idleness, progress of a slow sink.
 const TICK: Duration = Duration::from_millis(250);
@@ -77,6 +79,7 @@ pub(crate) struct Driver<B: Backend> {
     /// Whom the lanes' sent frames went to.
     instance: Option<Instance>,
     activity: Activity,
+    one_way: OneWay,
     /// Since when nothing is under way, if nothing is.
     idle_since: Instant,
     /// Threads that give lost tells back.
@@ -123,6 +126,7 @@ impl<B: Backend> Driver<B> {
             accepted: 0,
             instance: None,
             activity: Activity { seen: 0, at: Instant::now() },
+            one_way: OneWay::default(),
             idle_since: Instant::now(),
             giving_back: JoinSet::new(),
         }

@@ -321,6 +321,10 @@ pub enum AssociationError {
     /// Nothing was heard for the idle timeout: crash, partition, or power loss.
     #[error("nothing heard from the peer for the idle timeout")]
     TimedOut,
+    /// The peer was heard, but acknowledged nothing for about the idle timeout: one way of the path is
+    /// cut.
+    #[error("the peer is heard, but does not hear this node: one way of the path is cut")]
+    Unheard,
     /// The peer's process is gone and a new one, which does not know the connection, has its port.
     #[error("the peer's process was replaced (stateless reset)")]
     Reset,

@@ -71,6 +71,9 @@ pub(crate) async fn dial<B: Backend>(
             None => Err(AssociationError::Protocol("the control lane ended at once".into())),
         }
     };
+    // The peer may be dialling us, and answer only when that has failed: a whole limit of its own after
+    // it began, which may be a little later than we did.
+    let limit = limit + limit / 4;
     let result = async {
         let exchanged = timeout(limit, exchange).await;
         let (greeting, reader, writer) =

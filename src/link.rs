@@ -68,6 +68,20 @@ pub(crate) trait Link: Clone + Send + Sync + 'static {
     fn admit(&self, lanes: u8, window: u64) -> Result<(), AssociationError>;
 
     fn stats(&self) -> LinkStats;
+
+    fn echo(&self) -> Echo;
+}
+
+/// What tells whether both ways of a link carry something: counts that grow. All zero where a backend's
+/// links break both ways at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Echo {
+    /// What was sent that the peer's transport is to acknowledge.
+    pub(crate) asked: u64,
+    /// What it has acknowledged.
+    pub(crate) answered: u64,
+    /// Packets from the peer.
+    pub(crate) heard: u64,
 }
 
 /// A lane to the peer.

@@ -364,7 +364,7 @@ fn no_peer<T>(source: PeerError, message: T) -> SendError<T> {
 
 fn runtime(config: &Config) -> Result<(Handle, OwnRuntime), BindError> {
     match config.runtime {
-        Runtime::Current => {
+        Runtime::Current | Runtime::Simulated => {
             Ok((Handle::try_current().map_err(|_| BindError::NoRuntime)?, OwnRuntime(None)))
         }
         Runtime::Dedicated { threads } => {

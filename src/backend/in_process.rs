@@ -13,7 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use crate::address::Address;
 use crate::error::{AssociationError, BindError};
 use crate::lane::{Lane, MAX_STREAMS};
-use crate::link::{Backend, Incoming, LaneReader, LaneWriter, Link, from_wire, to_wire};
+use crate::link::{Backend, Echo, Incoming, LaneReader, LaneWriter, Link, from_wire, to_wire};
 use crate::stats::LinkStats;
 
 /// Connections that wait for one node to accept them.
@@ -349,6 +349,10 @@ impl Link for InProcessLink {
 
     fn stats(&self) -> LinkStats {
         LinkStats::default()
+    }
+
+    fn echo(&self) -> Echo {
+        Echo::default()
     }
 }
 

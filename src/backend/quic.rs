@@ -2,6 +2,8 @@
 //! unidirectional stream per lane.
 
 mod congestion;
+#[cfg(feature = "custom-socket")]
+mod forgiving;
 mod link;
 mod reset;
 mod settings;
@@ -24,6 +26,8 @@ use crate::config::Config;
 use crate::error::{AssociationError, BindError};
 use crate::link::{Backend, Incoming};
 use crate::tls::{Identity, bare_host};
+#[cfg(feature = "custom-socket")]
+use forgiving::Forgiving;
 use link::{Limits, QuicLink, connection_error};
 pub use settings::open_socket;
 use settings::{client_crypto, endpoint_config, server_crypto, transport_config};
@@ -51,7 +55,8 @@ const LINGER: Duration = Duration::from_millis(200);
 #[cfg(feature = "custom-socket")]
 #[derive(Debug)]
 pub struct CustomSocket {
-    /// What sends and receives datagrams.
+    /// What sends and receives datagrams. A send that fails, other than since it would block, counts as
+    /// a lost packet.
     pub socket: Arc<dyn AsyncUdpSocket>,
     /// Seeds what quinn draws of random numbers, so that a simulation repeats itself.
     pub seed: Option<[u8; 32]>,
@@ -107,7 +112,7 @@ impl QuicBackend {
         identity: &Identity,
         CustomSocket { socket, seed }: CustomSocket,
     ) -> Result<(Self, SocketAddr), BindError> {
-        Self::on_socket(config, identity, socket, seed)
+        Self::on_socket(config, identity, Arc::new(Forgiving(socket)), seed)
     }
 
     fn endpoint(&self) -> Option<Endpoint> {

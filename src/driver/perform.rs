@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, info, warn};
 
+use super::one_way::OneWay;
 use super::{Candidate, Driver, DriverInput};
 use crate::address::Incarnation;
 use crate::association::{Input, LinkId, Output};
@@ -83,6 +84,7 @@ impl<B: Backend> Driver<B> {
         };
         let result = attach();
         self.session = Some(session);
+        self.one_way = OneWay::default();
         if let Err(reason) = result {
             handle.close(&reason);
             return Err(Input::Lost { link, reason });

@@ -11,7 +11,7 @@ use crate::association::Input;
 use crate::control::GoodbyeReason;
 use crate::error::AssociationError;
 use crate::event::Event;
-use crate::link::Backend;
+use crate::link::{Backend, Link};
 use crate::outbound::TellLane;
 use crate::stats::PeerState;
 
@@ -32,11 +32,25 @@ impl<B: Backend> Driver<B> {
             losses.extend(loss.map(|loss| (n, loss)));
         }
         self.report_losses(losses);
+        self.give_up_one_way(now);
         self.release_if_idle(now);
         // What was pushed while a writer was on its way out woke nobody who is still there.
         if self.peer.has_pending() {
             self.attach_writers();
             self.feed(Input::Wanted);
+        }
+    }
+
+    /// Ends a connection over which only one way carries anything, about when the peer, which hears
+    /// nothing, gives it up.
+    fn give_up_one_way(&mut self, now: Instant) {
+        let Some(session) = &self.session else { return };
+        let (link, echo) = (session.id(), session.link().echo());
+        let config = &self.node.config;
+        // The first that is not answered may be the next keep-alive.
+        let limit = config.idle_timeout - config.keep_alive;
+        if self.one_way.note(now.into_std(), echo) >= limit {
+            self.broken(link, AssociationError::Unheard);
         }
     }
 

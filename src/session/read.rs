@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::{Shared, work};
+use crate::config::Runtime;
 use crate::control::{Control, GoodbyeReason};
 use crate::delivery::{self, InboundLane, Pushed};
 use crate::error::AssociationError;
@@ -152,6 +153,10 @@ fn start_delivery<L: Link>(shared: &Shared<L>, lane: Arc<InboundLane>, len: usiz
         delivery::deliver(&peer.address, &peer.inbound, &lane, &*handlers.sink, &report);
         Some(())
     };
+    if shared.node.config.runtime == Runtime::Simulated {
+        tokio::spawn(async move { deliver() });
+        return;
+    }
     let Some(handlers) = shared.node.handlers.get() else { return };
     if len > DIRECT || !handlers.may_call_directly() {
         tokio::task::spawn_blocking(deliver);

@@ -7,12 +7,13 @@ use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarI
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
+use super::congestion::acknowledged;
 use super::settings::streams;
 use crate::address::Address;
 use crate::config::Config;
 use crate::error::AssociationError;
 use crate::lane::Lane;
-use crate::link::{LaneReader, LaneWriter, Link, from_wire, to_wire};
+use crate::link::{Echo, LaneReader, LaneWriter, Link, from_wire, to_wire};
 use crate::outbound::{CHUNK, PIECE};
 use crate::stats::LinkStats;
 use crate::tls::{classify, verify_peer_name};
@@ -102,6 +103,15 @@ impl Link for QuicLink {
             lost_packets: path.lost_packets,
             sent_packets: path.sent_packets,
         }
+    }
+
+    fn echo(&self) -> Echo {
+        let stats = self.connection.stats();
+        let frames = stats.frame_tx;
+        // The last two are what probes a silent path.
+        let asked = frames.stream + frames.max_stream_data + frames.ping + frames.immediate_ack;
+        let answered = acknowledged(self.connection.congestion_state());
+        Echo { asked, answered, heard: stats.udp_rx.datagrams }
     }
 }
 

@@ -11,7 +11,7 @@ use quinn::{
 };
 use quinn_proto::HashedConnectionIdGenerator;
 
-use super::congestion::LowDelayFactory;
+use super::congestion::{CountingFactory, LowDelayFactory};
 use super::reset::ResetKey;
 use crate::config::{Config, Congestion};
 use crate::control::ALPN;
@@ -70,7 +70,7 @@ pub(super) fn transport_config(config: &Config) -> TransportConfig {
         .max_idle_timeout(IdleTimeout::try_from(config.idle_timeout).ok())
         .keep_alive_interval(Some(config.keep_alive))
         .mtu_discovery_config(Some(mtu))
-        .congestion_controller_factory(controllers(config));
+        .congestion_controller_factory(Arc::new(CountingFactory(controllers(config))));
     transport
 }
 

@@ -1,0 +1,215 @@
+//! The ledger, from both ends.
+//!
+//! At every moment, per peer and lane: accepted = acknowledged + reported lost + pending; what is
+//! acknowledged has arrived. Once it is quiet: nothing is pending; every tell arrived at most once,
+//! in order per target, over all lives of the receiver; what did not arrive is covered by a reported
+//! loss, in the statistics and in the events alike; no life of a receiver got what was sent before it
+//! began; and no life of a sender is heard again once the next one is.
+
+use std::collections::BTreeMap;
+
+use cluster_quic::LostReason;
+
+use crate::life::{Life, name};
+use crate::sink::Record;
+use crate::world::{Node, World};
+
+const REASONS: [LostReason; 3] =
+    [LostReason::Expired, LostReason::PeerRestarted, LostReason::ShutDown];
+
+/// Tells of one life to one node that have arrived, over all of that node's lives.
+fn arrived(life: &Life, receiver: &Node) -> u64 {
+    let from = life.number as u64;
+    receiver.lives().map(|there| there.sink.count(from, life.incarnation)).sum()
+}
+
+impl World {
+    /// What holds at every moment.
+    pub(crate) fn check(&mut self) {
+        self.checks += 1;
+        for n in 0..self.size() {
+            let Some(mut life) = self.nodes[n].life.take() else { continue };
+            life.hear();
+            for to in (0..self.size()).filter(|to| *to != n) {
+                self.check_peer(&mut life, to);
+            }
+            self.nodes[n].life = Some(life);
+        }
+    }
+
+    fn check_peer(&self, life: &mut Life, to: usize) {
+        let stats = life.stats(to);
+        let who = format!("{} (life {}) -> {to}", life.number, life.incarnation);
+        let sent = &mut life.sent[to];
+        sent.lanes.resize(stats.lanes.len(), 0);
+        sent.acknowledged.resize(stats.lanes.len(), 0);
+        for ((lane, figures), n) in stats.lanes.iter().zip(0..) {
+            assert!(figures.is_balanced(), "{who}, {lane}: {figures:?}");
+            assert_eq!(figures.accepted_frames, sent.lanes[n], "{who}, {lane}: {figures:?}");
+            let before = std::mem::replace(&mut sent.acknowledged[n], figures.acknowledged_frames);
+            assert!(before <= figures.acknowledged_frames, "{who}, {lane}: taken back");
+        }
+        let gossip = stats.gossip;
+        assert_eq!(gossip.accepted, gossip.sent + gossip.dropped + gossip.queued, "{who}");
+        let (acknowledged, arrived) =
+            (stats.tells().acknowledged_frames, arrived(life, &self.nodes[to]));
+        assert!(acknowledged <= arrived, "{who}: {acknowledged} acknowledged, {arrived} arrived");
+        let received = stats.tells_received();
+        assert_eq!((received.refused_frames, received.sink_panics), (0, 0), "{who}: damaged");
+    }
+
+    /// What holds once nothing is pending.
+    pub(crate) fn check_quiet(&mut self) {
+        self.check();
+        for receiver in 0..self.size() {
+            self.check_receiver(receiver);
+        }
+        for n in 0..self.size() {
+            for life in self.nodes[n].lives() {
+                for to in (0..self.size()).filter(|to| *to != n) {
+                    self.check_settled(life, to);
+                }
+                check_report(life);
+            }
+        }
+    }
+
+    /// Once, in order, from one life after the other, and by the receiving life that it was sent to.
+    fn check_receiver(&self, n: usize) {
+        // Per sending node and target: the life, and the last number.
+        let mut last: BTreeMap<(u64, u64), (u64, u64)> = BTreeMap::new();
+        for there in self.nodes[n].lives() {
+            for (from, record) in there.sink.records() {
+                let Record { from: sender, incarnation, target, number } = record;
+                let who = format!("{n} (life {}) got {record:?}", there.incarnation);
+                let node = &self.nodes[sender as usize];
+                assert_eq!(from, node.address, "{who}: said to come from {from}");
+                let life = node.lives().find(|life| life.incarnation == incarnation);
+                let sent = &life.expect("a life that was").sent[n];
+                let index = number.checked_sub(sent.settled).expect("it has arrived long ago");
+                let &(lane, place) = sent.places.get(index as usize).expect("it was sent");
+                let before = last.insert((sender, target), (incarnation, number));
+                if let Some(before) = before {
+                    assert_ne!(before, (incarnation, number), "{who}: twice");
+                    assert!(before < (incarnation, number), "{who} after {before:?}");
+                }
+                let floor = sent.floors.iter().rfind(|(life, _)| *life <= there.incarnation);
+                if let Some((_, floor)) = floor {
+                    assert!(place >= floor[usize::from(lane)], "{who}: sent to an earlier life");
+                }
+            }
+        }
+    }
+
+    /// Tells of one life to one node that have arrived, per lane, over all of that node's lives.
+    fn arrived_by_lane(&self, life: &Life, to: usize) -> Vec<u64> {
+        let sent = &life.sent[to];
+        let mut arrived = sent.arrived.clone();
+        arrived.resize(life.stats(to).lanes.len(), 0);
+        for there in self.nodes[to].lives() {
+            let records = there.sink.records();
+            let ours = records.iter().filter(|(_, record)| {
+                (record.from, record.incarnation) == (life.number as u64, life.incarnation)
+            });
+            for (_, record) in ours {
+                let (lane, _) = sent.places[(record.number - sent.settled) as usize];
+                arrived[usize::from(lane)] += 1;
+            }
+        }
+        arrived
+    }
+
+    /// Forgets what is settled, so that a long run needs no more memory than a short one. For a world
+    /// in which nobody has died.
+    pub(crate) fn forget(&mut self) {
+        self.check_quiet();
+        for n in 0..self.size() {
+            let Some(mut life) = self.nodes[n].life.take() else { continue };
+            for to in (0..self.size()).filter(|to| *to != n) {
+                let arrived = self.arrived_by_lane(&life, to);
+                life.settle(to, arrived);
+            }
+            self.nodes[n].life = Some(life);
+        }
+        for life in self.nodes.iter().flat_map(Node::lives) {
+            life.sink.clear();
+        }
+    }
+
+    /// What did not arrive is reported lost, and what is acknowledged did arrive, lane by lane.
+    fn check_settled(&self, life: &Life, to: usize) {
+        let stats = life.stats(to);
+        let who = format!("{} (life {}) -> {to}", life.number, life.incarnation);
+        let arrived = self.arrived_by_lane(life, to);
+        let killed = life.last.is_some() && life.report.is_none();
+        for ((lane, figures), arrived) in stats.lanes.iter().zip(arrived) {
+            let who = format!("{who}, {lane}: {arrived} arrived, {figures:?}");
+            assert!(figures.is_balanced(), "{who}");
+            assert!(figures.acknowledged_frames <= arrived, "{who}: acknowledged too much");
+            if killed {
+                continue;
+            }
+            let lost = figures.lost_in_all().frames;
+            assert_eq!(figures.pending_frames(), 0, "{who}: pending");
+            assert!(arrived + lost >= figures.accepted_frames, "{who}: lost in silence");
+            for reason in REASONS {
+                let told = life.losses.get(&(to, *lane, name(reason))).copied().unwrap_or((0, 0));
+                let lost = figures.lost(reason);
+                if !life.missed_events() {
+                    assert_eq!(told, (lost.frames, lost.bytes), "{who}: events say otherwise");
+                }
+            }
+        }
+        let received = stats.tells_received();
+        if !killed {
+            assert_eq!((received.waiting_frames, received.waiting_bytes), (0, 0), "{who}");
+        }
+        // The receiver's own count is that of its sink.
+        if !killed {
+            let heard = life.sink.count_of(to as u64);
+            assert_eq!(received.delivered_frames, heard, "{who}: delivered");
+        }
+    }
+
+    /// Tells that were reported lost by all living and drained nodes, by reason.
+    pub(crate) fn lost(&self, reason: LostReason) -> u64 {
+        let lives = self.nodes.iter().flat_map(Node::lives);
+        let of = |life: &Life| {
+            let others = (0..self.size()).filter(|to| *to != life.number);
+            others.map(|to| life.stats(to).tells().lost(reason).frames).sum::<u64>()
+        };
+        lives.map(of).sum()
+    }
+
+    /// Tells that have arrived anywhere.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.nodes.iter().flat_map(Node::lives).map(|life| life.sink.total()).sum()
+    }
+
+    /// Asserts that everything accepted was acknowledged, and nothing was lost; returns how much.
+    pub(crate) fn all_acknowledged(&self) -> u64 {
+        let mut all = 0;
+        for life in self.nodes.iter().flat_map(Node::lives) {
+            for to in (0..self.size()).filter(|to| *to != life.number) {
+                let tells = life.stats(to).tells();
+                assert_eq!(tells.lost_in_all().frames, 0, "{} -> {to}: {tells:?}", life.number);
+                assert_eq!(tells.acknowledged_frames, tells.accepted_frames);
+                all += tells.accepted_frames;
+            }
+        }
+        assert_eq!(self.delivered(), all);
+        all
+    }
+}
+
+/// The report of a shutdown says what the ledger says.
+fn check_report(life: &Life) {
+    let (Some(report), Some(last)) = (&life.report, &life.last) else { return };
+    let tells = || last.iter().flatten().map(|stats| stats.tells());
+    let acknowledged: u64 = tells().map(|tells| tells.acknowledged_frames).sum();
+    assert_eq!(report.acknowledged, acknowledged, "{report:?}");
+    let lost: u64 = report.lost.iter().map(|(_, lost)| lost.frames).sum();
+    let in_all: u64 = tells().map(|tells| tells.lost_in_all().frames).sum();
+    assert!(lost <= in_all, "{report:?}, but {in_all} lost");
+    assert_eq!(report.is_clean(), lost == 0);
+}

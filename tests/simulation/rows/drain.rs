@@ -1,0 +1,146 @@
+//! Row 14: a node drains.
+
+use std::time::Duration;
+
+use cluster_quic::ShutdownReport;
+use tokio::time::{Instant, sleep};
+
+use super::{MS, SECS, associated, pair};
+use crate::network::Pipe;
+use crate::seeds::simulate;
+use crate::world::World;
+
+const TELLS: u64 = 10_000;
+
+/// What a drain may take past its deadline: last words, and the last packets' way.
+const LINGER: Duration = Duration::from_millis(1_500);
+
+/// Drains node `n`, and checks that its report is exact and in time.
+async fn drained(world: &mut World, n: usize, deadline: Duration) -> (ShutdownReport, Duration) {
+    let begin = Instant::now();
+    world.drain(n, deadline);
+    world.drained(n).await;
+    let took = begin.elapsed();
+    let life = world.nodes[n].past.last().expect("it has ended");
+    let report = life.report.clone().expect("it was drained");
+    let tells = life.stats(1 - n).tells();
+    assert!(took <= deadline + LINGER, "{took:?} with a deadline of {deadline:?}");
+    assert_eq!(report.is_clean(), tells.acknowledged_frames == tells.accepted_frames);
+    let lost: u64 = report.lost.iter().map(|(_, lost)| lost.frames).sum();
+    assert_eq!(report.acknowledged + lost, tells.accepted_frames, "{report:?}");
+    // In order and without gaps: what was acknowledged is there, and no more than was given up.
+    let there =
+        world.nodes[1 - n].lives().map(|there| there.sink.count(n as u64, life.incarnation));
+    let there: u64 = there.sum();
+    assert!(there >= report.acknowledged && there <= tells.accepted_frames, "{there}: {report:?}");
+    (report, took)
+}
+
+fn pipe(rate: Option<f64>) -> Pipe {
+    Pipe { delay: MS(10), rate, ..Pipe::default() }
+}
+
+fn lost(report: &ShutdownReport) -> u64 {
+    report.lost.iter().map(|(_, lost)| lost.frames).sum()
+}
+
+#[test]
+fn row_14_a_drain_to_a_healthy_peer_is_clean() {
+    simulate(async || {
+        let mut world = pair(14, pipe(None));
+        assert_eq!(world.tell(0, 1, TELLS, 100), TELLS);
+        let (report, took) = drained(&mut world, 0, SECS(10)).await;
+        println!("row 14: healthy: {} acknowledged in {took:?}", report.acknowledged);
+        assert!(report.is_clean());
+        assert_eq!(report.acknowledged, TELLS);
+        assert!(took <= SECS(2), "{took:?}");
+        world.quiet(SECS(10)).await;
+    });
+}
+
+#[test]
+fn row_14_a_drain_to_a_slow_peer_ends_by_its_deadline_with_the_exact_loss() {
+    simulate(async || {
+        // 1.4 MB through 100 kB a second.
+        let mut world = pair(14, pipe(Some(100_000.0)));
+        associated(&mut world).await;
+        assert_eq!(world.tell(0, 1, TELLS, 100), TELLS);
+        let (report, took) = drained(&mut world, 0, SECS(3)).await;
+        let lost = lost(&report);
+        println!("row 14: slow: {} acknowledged, {lost} lost in {took:?}", report.acknowledged);
+        assert!(!report.is_clean() && report.acknowledged > 0);
+        world.quiet(SECS(30)).await;
+    });
+}
+
+#[test]
+fn row_14_a_drain_to_a_dead_peer_ends_by_its_deadline() {
+    simulate(async || {
+        let mut world = pair(14, pipe(None));
+        associated(&mut world).await;
+        world.cut_both(0, 1, true);
+        assert_eq!(world.tell(0, 1, TELLS, 100), TELLS);
+        let (report, took) = drained(&mut world, 0, SECS(3)).await;
+        println!("row 14: dead: {} lost in {took:?}", lost(&report));
+        assert_eq!((report.acknowledged, lost(&report)), (1, TELLS));
+        world.cut_both(0, 1, false);
+        world.quiet(SECS(30)).await;
+    });
+}
+
+#[test]
+fn row_14_a_drain_while_dialling_ends_by_its_deadline() {
+    simulate(async || {
+        let mut world = pair(14, pipe(None));
+        world.cut_both(0, 1, true);
+        assert_eq!(world.tell(0, 1, TELLS, 100), TELLS);
+        sleep(MS(100)).await;
+        let (report, took) = drained(&mut world, 0, SECS(3)).await;
+        println!("row 14: while dialling: {} lost in {took:?}", lost(&report));
+        assert_eq!((report.acknowledged, lost(&report)), (0, TELLS));
+        world.quiet(SECS(30)).await;
+    });
+}
+
+/// The dial ends well while the node drains already.
+#[test]
+fn row_14_a_drain_that_begins_with_the_dial_delivers_everything() {
+    for wait in [0, 5, 15, 25, 35, 45, 55] {
+        simulate(async || {
+            let mut world = pair(14, pipe(None));
+            assert_eq!(world.tell(0, 1, 100, 100), 100);
+            sleep(MS(wait)).await;
+            let (report, took) = drained(&mut world, 0, SECS(5)).await;
+            println!("row 14: {wait} ms into the dial: {} in {took:?}", report.acknowledged);
+            assert!(report.is_clean(), "{report:?}");
+            world.quiet(SECS(10)).await;
+        });
+    }
+}
+
+#[test]
+fn row_14_both_drain_at_once() {
+    for wait in [0, 10, 20, 30, 40, 60, 100, 200] {
+        simulate(async || {
+            let mut world = pair(14, pipe(Some(2_000_000.0)));
+            assert_eq!(world.tell(0, 1, TELLS, 100), TELLS);
+            assert_eq!(world.tell(1, 0, TELLS, 100), TELLS);
+            sleep(MS(wait)).await;
+            world.drain(1, SECS(5));
+            let (one, took) = drained(&mut world, 0, SECS(5)).await;
+            world.drained(1).await;
+            let two = world.nodes[1].past[0].report.clone().expect("it was drained");
+            println!(
+                "row 14: both, {wait} ms in: {} and {} acknowledged, {} and {} lost in {took:?}",
+                one.acknowledged,
+                two.acknowledged,
+                lost(&one),
+                lost(&two)
+            );
+            for report in [&one, &two] {
+                assert_eq!(report.acknowledged + lost(report), TELLS);
+            }
+            world.quiet(SECS(10)).await;
+        });
+    }
+}
