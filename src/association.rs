@@ -12,6 +12,10 @@
 //!    └────────────────── Backoff ◄───────────────┘ Lost
 //! ```
 //!
+//! **Renewal**, make before break: an active link that is to be replaced goes on while the new one is
+//! dialled (`Dialing` with `old`), and ends when that one is greeted. To the peer it looks like any dial
+//! of a node that lost its link.
+//!
 //! **Both dial at once.** The dial of the lesser address is preferred. Its dialler parks the other's
 //! connection until its own is decided, and accepts the parked one should its own fail; the other
 //! node accepts and abandons its own dial. So one connection lives whatever arrives first, and a
@@ -57,6 +61,9 @@ pub(crate) enum Input {
     Lost { link: LinkId, reason: AssociationError },
     /// Nothing was sent either way for the configured time.
     Release,
+    /// The active link was made with a certificate that this node has replaced: another one is to take
+    /// its place, without a break.
+    Renew,
     /// The user asked for the connection to be closed; it comes back when wanted.
     Disconnect,
     /// The user wants nothing to do with this life of the peer, nor with earlier ones.
@@ -95,10 +102,24 @@ pub(crate) struct Timing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Idle,
-    Dialing { link: LinkId, parked: Option<Parked> },
-    Backoff { until: Instant },
-    Active { link: LinkId, since: Instant },
+    /// `old`: lanes flow over it until the new link takes its place.
+    Dialing {
+        link: LinkId,
+        parked: Option<Parked>,
+        old: Option<Lived>,
+    },
+    Backoff {
+        until: Instant,
+    },
+    Active(Lived),
     Closed,
+}
+
+/// An active link, and since when it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lived {
+    link: LinkId,
+    since: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +143,9 @@ pub(crate) struct Association {
     reconnect_until: Option<Instant>,
     /// The life of the peer that is refused, with all before it.
     quarantined: Option<Incarnation>,
+    /// Replacements of a standing link that failed in a row, and when the next may be tried.
+    renewals_failed: u32,
+    renew_at: Option<Instant>,
     jitter: Jitter,
 }
 
@@ -137,6 +161,8 @@ impl Association {
             failures: 0,
             reconnect_until: None,
             quarantined: None,
+            renewals_failed: 0,
+            renew_at: None,
             jitter: Jitter(seed),
         }
     }
@@ -152,7 +178,8 @@ impl Association {
     /// The link that lanes flow over.
     pub(crate) fn active(&self) -> Option<LinkId> {
         match self.state {
-            State::Active { link, .. } => Some(link),
+            State::Active(Lived { link, .. })
+            | State::Dialing { old: Some(Lived { link, .. }), .. } => Some(link),
             _ => None,
         }
     }
@@ -190,8 +217,9 @@ impl Association {
                 self.incoming(now, link, instance, attempt, &mut out);
             }
             Input::Lost { link, reason } => self.lost(now, link, reason, &mut out),
+            Input::Renew => self.renew(now, &mut out),
             Input::Release => {
-                if let State::Active { link, .. } = self.state {
+                if let State::Active(Lived { link, .. }) = self.state {
                     self.state = State::Idle;
                     self.failures = 0;
                     let reason = AssociationError::Idle;
@@ -200,7 +228,7 @@ impl Association {
                 }
             }
             Input::Disconnect => {
-                if let State::Active { link, .. } = self.state {
+                if let Some(link) = self.active() {
                     let reason = AssociationError::Disconnected;
                     self.lost(now, link, reason.clone(), &mut out);
                     out.push(Output::Close { link, reason });
@@ -227,8 +255,28 @@ impl Association {
     fn dial(&mut self, out: &mut Vec<Output>) {
         self.attempt += 1;
         let link = LinkId::Dialled(self.attempt);
-        self.state = State::Dialing { link, parked: None };
+        let old = match self.state {
+            State::Active(old) => Some(old),
+            _ => None,
+        };
+        self.state = State::Dialing { link, parked: None, old };
         out.push(Output::Dial { link });
+    }
+
+    fn renew(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let due = self.renew_at.is_none_or(|at| now >= at);
+        if due && matches!(self.state, State::Active(_)) {
+            self.dial(out);
+        }
+    }
+
+    /// Lanes leave the link that another one replaces.
+    fn retire(old: Option<Lived>, out: &mut Vec<Output>) {
+        if let Some(Lived { link, .. }) = old {
+            let reason = AssociationError::Superseded;
+            out.push(Output::Deactivate { link, reason: reason.clone() });
+            out.push(Output::Close { link, reason });
+        }
     }
 
     fn greeted(
@@ -239,7 +287,7 @@ impl Association {
         attempt: u64,
         out: &mut Vec<Output>,
     ) {
-        let State::Dialing { link: ours, parked } = self.state else {
+        let State::Dialing { link: ours, parked, old } = self.state else {
             return superseded(link, out);
         };
         if ours != link {
@@ -264,6 +312,7 @@ impl Association {
         if let Some(parked) = parked {
             superseded(parked.link, out);
         }
+        Self::retire(old, out);
         self.activate(now, link, instance, out);
     }
 
@@ -274,12 +323,24 @@ impl Association {
         error: AssociationError,
         out: &mut Vec<Output>,
     ) {
-        let State::Dialing { link: ours, parked } = self.state else { return };
+        let State::Dialing { link: ours, parked, old } = self.state else { return };
         if ours != link {
             return;
         }
         if let Some(parked) = parked {
+            Self::retire(old, out);
             return self.activate(now, parked.link, parked.instance, out);
+        }
+        if let Some(old) = old {
+            // Nothing is lost by it: the old link goes on, and another try comes later.
+            self.renewals_failed = self.renewals_failed.saturating_add(1);
+            let retry_in = self.wait(self.doubled(self.renewals_failed));
+            self.renew_at = Some(now + retry_in);
+            self.state = State::Active(old);
+            if error != AssociationError::Superseded {
+                out.push(Output::ReportDialFailed { error, retry_in });
+            }
+            return;
         }
         if error == AssociationError::Superseded {
             // The peer's own dial is on its way here: no failure, only a wait for it.
@@ -330,24 +391,23 @@ impl Association {
         let restarted = previous.is_some_and(|(known, _)| known != instance);
         match self.state {
             // What we dial is the peer's earlier life, if it restarted: nothing will come of that.
-            State::Dialing { link: ours, parked } if self.preferred && !restarted => {
+            State::Dialing { link: ours, parked, old } if self.preferred && !restarted => {
                 if let Some(parked) = parked {
                     superseded(parked.link, out);
                 }
                 let parked = Some(Parked { link, instance });
-                self.state = State::Dialing { link: ours, parked };
+                self.state = State::Dialing { link: ours, parked, old };
             }
-            State::Dialing { link: ours, parked } => {
+            State::Dialing { link: ours, parked, old } => {
                 superseded(ours, out);
                 if let Some(parked) = parked {
                     superseded(parked.link, out);
                 }
+                Self::retire(old, out);
                 self.activate(now, link, instance, out);
             }
-            State::Active { link: old, .. } => {
-                let reason = AssociationError::Superseded;
-                out.push(Output::Deactivate { link: old, reason: reason.clone() });
-                out.push(Output::Close { link: old, reason });
+            State::Active(old) => {
+                Self::retire(Some(old), out);
                 self.activate(now, link, instance, out);
             }
             State::Idle | State::Backoff { .. } | State::Closed => {
@@ -359,7 +419,8 @@ impl Association {
     fn activate(&mut self, now: Instant, link: LinkId, instance: Instance, out: &mut Vec<Output>) {
         // Another life of it, or it would not have come so far.
         self.quarantined = None;
-        self.state = State::Active { link, since: now };
+        (self.renewals_failed, self.renew_at) = (0, None);
+        self.state = State::Active(Lived { link, since: now });
         out.push(Output::Activate { link, instance });
     }
 
@@ -371,7 +432,7 @@ impl Association {
         out: &mut Vec<Output>,
     ) {
         match self.state {
-            State::Active { link: active, since } if active == link => {
+            State::Active(Lived { link: active, since }) if active == link => {
                 if now.saturating_duration_since(since) >= self.timing.stable_after {
                     self.failures = 0;
                 } else {
@@ -382,8 +443,13 @@ impl Association {
                 self.back_off(now);
                 out.push(Output::Deactivate { link, reason });
             }
-            State::Dialing { link: ours, parked: Some(parked) } if parked.link == link => {
-                self.state = State::Dialing { link: ours, parked: None };
+            State::Dialing { link: ours, parked: Some(parked), old } if parked.link == link => {
+                self.state = State::Dialing { link: ours, parked: None, old };
+            }
+            // Its replacement is on its way; it may be why the peer has closed it.
+            State::Dialing { link: ours, parked, old: Some(old) } if old.link == link => {
+                self.state = State::Dialing { link: ours, parked, old: None };
+                out.push(Output::Deactivate { link, reason });
             }
             _ => {}
         }
@@ -399,31 +465,43 @@ impl Association {
             return;
         }
         self.quarantined = Some(incarnation);
-        let reason = AssociationError::Quarantined;
+        let mut end = |link| {
+            let reason = AssociationError::Quarantined;
+            out.push(Output::Deactivate { link, reason: reason.clone() });
+            out.push(Output::Close { link, reason });
+        };
         match self.state {
-            State::Active { link, .. } => {
+            State::Active(Lived { link, .. }) => {
                 self.state = State::Idle;
                 self.reconnect_until = None;
-                out.push(Output::Deactivate { link, reason: reason.clone() });
-                out.push(Output::Close { link, reason });
+                end(link);
             }
-            // Our own dial may reach the next life; the parked one is of a life that was seen.
-            State::Dialing { link, parked: Some(parked) } => {
-                self.state = State::Dialing { link, parked: None };
-                out.push(Output::Close { link: parked.link, reason });
+            // Our own dial may reach the next life; the others are of a life that was seen.
+            State::Dialing { link, parked, old } => {
+                self.state = State::Dialing { link, parked: None, old: None };
+                if let Some(old) = old {
+                    end(old.link);
+                }
+                if let Some(Parked { link, .. }) = parked {
+                    out.push(Output::Close { link, reason: AssociationError::Quarantined });
+                }
             }
-            State::Dialing { .. } | State::Idle | State::Backoff { .. } | State::Closed => {}
+            State::Idle | State::Backoff { .. } | State::Closed => {}
         }
     }
 
     fn shutdown(&mut self, out: &mut Vec<Output>) {
         let reason = AssociationError::ShuttingDown;
         match std::mem::replace(&mut self.state, State::Closed) {
-            State::Active { link, .. } => {
+            State::Active(Lived { link, .. }) => {
                 out.push(Output::Deactivate { link, reason: reason.clone() });
                 out.push(Output::Close { link, reason });
             }
-            State::Dialing { link, parked } => {
+            State::Dialing { link, parked, old } => {
+                if let Some(Lived { link, .. }) = old {
+                    out.push(Output::Deactivate { link, reason: reason.clone() });
+                    out.push(Output::Close { link, reason: reason.clone() });
+                }
                 out.push(Output::Close { link, reason: reason.clone() });
                 if let Some(parked) = parked {
                     out.push(Output::Close { link: parked.link, reason });
@@ -433,18 +511,25 @@ impl Association {
         }
     }
 
-    /// Waits twice as long after each failure, and between half and all of that: peers that lost
-    /// each other together do not come back together.
     fn back_off(&mut self, now: Instant) -> Duration {
-        let doublings = self.failures.saturating_sub(1).min(16);
-        let full = self.timing.backoff_min * (1 << doublings);
-        self.back_off_for(now, full.min(self.timing.backoff_max))
+        self.back_off_for(now, self.doubled(self.failures))
     }
 
     fn back_off_for(&mut self, now: Instant, full: Duration) -> Duration {
-        let wait = full.mul_f64(self.jitter.next(0.5));
+        let wait = self.wait(full);
         self.state = State::Backoff { until: now + wait };
         wait
+    }
+
+    /// Twice as long after each failure.
+    fn doubled(&self, failures: u32) -> Duration {
+        let full = self.timing.backoff_min * (1 << failures.saturating_sub(1).min(16));
+        full.min(self.timing.backoff_max)
+    }
+
+    /// Between half and all of it: peers that lost each other together do not come back together.
+    fn wait(&mut self, full: Duration) -> Duration {
+        full.mul_f64(self.jitter.next(0.5))
     }
 }
 

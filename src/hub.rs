@@ -31,6 +31,11 @@ impl<B: Backend> Hub<B> {
         let hub = Arc::new(Self { node: Arc::clone(node), backend, inboxes: DashMap::new() });
         let weak = Arc::downgrade(&hub);
         node.set_driver(move |peer| spawn_driver(&weak, peer));
+        let weak = Arc::downgrade(&hub);
+        node.set_renew(move |identity| match weak.upgrade() {
+            Some(hub) => hub.backend.renew(&hub.node.address, &hub.node.config, identity),
+            None => Ok(()),
+        });
         node.runtime.spawn(accept(hub));
     }
 

@@ -7,9 +7,11 @@
 use bytes::Bytes;
 
 use crate::address::Address;
-use crate::error::AssociationError;
+use crate::config::Config;
+use crate::error::{AssociationError, BindError};
 use crate::lane::Lane;
 use crate::stats::LinkStats;
+use crate::tls::Identity;
 
 /// A way to reach other nodes, and to be reached.
 pub(crate) trait Backend: Send + Sync + 'static {
@@ -25,6 +27,10 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// The next connection from somebody; `None` once closed. Cancel-safe.
     fn accept(&self) -> impl Future<Output = Option<Self::Incoming>> + Send;
+
+    /// New connections are made with `identity` from now on; an error changes nothing.
+    /// `own`: the address that it must cover.
+    fn renew(&self, own: &Address, config: &Config, identity: &Identity) -> Result<(), BindError>;
 
     /// Takes nothing more, and waits until closed links' last words are on their way.
     fn close(&self) -> impl Future<Output = ()> + Send;
@@ -66,6 +72,9 @@ pub(crate) trait Link: Clone + Send + Sync + 'static {
     /// The peer reads each of `lanes` tell lanes with `window` bytes unread at most: sees to it that
     /// they cannot use up what gossip needs.
     fn admit(&self, lanes: u8, window: u64) -> Result<(), AssociationError>;
+
+    /// Whether it was made with the identity that the node has now.
+    fn is_current(&self) -> bool;
 
     fn stats(&self) -> LinkStats;
 

@@ -11,11 +11,12 @@ use tokio::sync::{SetOnce, broadcast, watch};
 use crate::address::{Address, Incarnation};
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
-use crate::error::{AssociationError, PeerError};
+use crate::error::{AssociationError, BindError, PeerError};
 use crate::event::Event;
 use crate::outbound::Budget;
 use crate::peer::PeerCore;
 use crate::sink::{GossipReceiver, RemoteMessageSink};
+use crate::tls::Identity;
 
 /// How many events an [`Events`](crate::Events) may lag behind before it misses some.
 const EVENT_BUFFER: usize = 1024;
@@ -84,6 +85,8 @@ pub(crate) struct Node {
     sessions: AtomicU64,
     /// Starts a peer's driver; set by the hub, which knows the backend's type.
     start_driver: OnceLock<Box<dyn Fn(Arc<PeerCore>) + Send + Sync>>,
+    /// Gives the backend another identity; set likewise.
+    renew: OnceLock<Box<dyn Fn(&Identity) -> Result<(), BindError> + Send + Sync>>,
     refusals: Mutex<Refusals>,
     started: Instant,
 }
@@ -103,6 +106,7 @@ impl Node {
             forgotten: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             start_driver: OnceLock::new(),
+            renew: OnceLock::new(),
             refusals: Mutex::default(),
             started: Instant::now(),
             address,
@@ -113,6 +117,19 @@ impl Node {
     /// Called once, before the node is handed out.
     pub(crate) fn set_driver(&self, start: impl Fn(Arc<PeerCore>) + Send + Sync + 'static) {
         let _ = self.start_driver.set(Box::new(start));
+    }
+
+    /// Called once, likewise.
+    pub(crate) fn set_renew(
+        &self,
+        renew: impl Fn(&Identity) -> Result<(), BindError> + Send + Sync + 'static,
+    ) {
+        let _ = self.renew.set(Box::new(renew));
+    }
+
+    /// New connections are made with `identity` from now on.
+    pub(crate) fn renew(&self, identity: &Identity) -> Result<(), BindError> {
+        self.renew.get().map_or(Ok(()), |renew| renew(identity))
     }
 
     /// The peer at `address`, made known if it was not.

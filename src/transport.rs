@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::address::{Address, Incarnation};
 use crate::backend::in_process::{InProcessBackend, InProcessNetwork};
-use crate::backend::quic::QuicBackend;
+use crate::backend::quic::{QuicBackend, check_name};
 use crate::config::{Config, Runtime};
 use crate::dead_letters::DeadLetter;
 use crate::error::{AlreadyStarted, BindError, ConfigError, FlushError, PeerError, SendError};
@@ -88,9 +88,7 @@ impl ClusterTransport {
         let host = config.advertise_host.clone().unwrap_or_else(|| bound.ip().to_string());
         let port = config.advertise_port.unwrap_or(bound.port());
         let address = Address::new(&config.system, host, port).map_err(ConfigError::from)?;
-        identity
-            .covers(address.host())
-            .map_err(|mismatch| BindError::OwnName { address: address.clone(), mismatch })?;
+        check_name(identity, &address)?;
         drop(entered);
         Ok(Self::assemble(address, config, backend, runtime, own))
     }
@@ -163,6 +161,29 @@ impl ClusterTransport {
         hook: impl Fn(DeadLetter<'_>) + Send + Sync + 'static,
     ) -> Result<(), AlreadyStarted> {
         self.0.node.dead_letters.set(Box::new(hook)).map_err(|_| AlreadyStarted)
+    }
+
+    /// Replaces the node's certificate, key and CA bundle, without a restart and without losing a tell or
+    /// its place: new connections use them at once, and standing ones are replaced within the next
+    /// second, make before break. Peers see neither an end nor a failure: [`Event::PeerUp`] comes again. A
+    /// replacement that fails leaves the old connection as it is, is reported as
+    /// [`Event::DialFailed`], and is tried again.
+    ///
+    /// Gossip that is on its way on an old connection may be lost with it, as over any change of
+    /// connections. On the in-process backend there is nothing to replace.
+    ///
+    /// To change to another CA: give every node a bundle with both, then certificates of the new one, then
+    /// the new one's bundle. Stateless resets keep the keys of the identity that the node was bound with,
+    /// so after a restart with another key the peers of the old process find out by their idle timeout or
+    /// by the new process's first dial.
+    ///
+    /// # Errors
+    /// [`BindError`], if the certificate does not cover the node's address or cannot be used. The old
+    /// identity then stays.
+    pub fn renew(&self, identity: &Identity) -> Result<(), BindError> {
+        self.0.node.renew(identity)?;
+        tracing::info!(certificate = %identity.fingerprint(), "identity replaced");
+        Ok(())
     }
 
     /// A handle for sending to one peer often. Makes the peer known, and does not connect yet.

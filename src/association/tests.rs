@@ -43,6 +43,7 @@ enum Step {
     Restart(usize),
     Disconnect(usize),
     Release(usize),
+    Renew(usize),
 }
 
 struct Model {
@@ -56,6 +57,8 @@ struct Model {
     active: [Option<usize>; 2],
     activations: usize,
     dials: usize,
+    /// Ends of active links that nothing took the place of.
+    breaks: usize,
 }
 
 fn timing() -> Timing {
@@ -86,6 +89,7 @@ impl Model {
             active: [None; 2],
             activations: 0,
             dials: 0,
+            breaks: 0,
         }
     }
 
@@ -121,7 +125,10 @@ impl Model {
                     self.wires.get_mut(&n).unwrap().mail[1 - side].push_back(accepted);
                 }
             }
-            Output::Deactivate { link, .. } => {
+            Output::Deactivate { link, reason } => {
+                if reason != AssociationError::Superseded {
+                    self.breaks += 1;
+                }
                 let n = self.active[side].take().expect("deactivates an active link");
                 assert_eq!(self.wires[&n].names[side], Some(link));
             }
@@ -207,6 +214,7 @@ impl Model {
             Step::Restart(side) => self.restart(side),
             Step::Disconnect(side) => self.feed(side, Input::Disconnect),
             Step::Release(side) => self.feed(side, Input::Release),
+            Step::Renew(side) => self.feed(side, Input::Renew),
         }
     }
 
@@ -269,6 +277,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => side().prop_map(Step::Restart),
         1 => side().prop_map(Step::Disconnect),
         1 => side().prop_map(Step::Release),
+        1 => side().prop_map(Step::Renew),
     ];
     proptest::collection::vec(step, 0..60)
 }
@@ -290,6 +299,33 @@ proptest! {
         prop_assert_eq!(model.nodes[HIGH].active(), model.wires[&active].names[HIGH]);
         let living = model.wires.values().filter(|wire| !wire.dead).count();
         prop_assert_eq!(living, 1, "one connection lives");
+    }
+
+    /// One side or both replace a standing connection, and everything arrives in any order: another one
+    /// takes its place, and neither side is without one for a moment longer than it takes to change over.
+    #[test]
+    fn a_renewal_is_no_break(
+        seed: u64,
+        sides in prop_oneof![Just(vec![LOW]), Just(vec![HIGH]), Just(vec![LOW, HIGH])],
+        order in proptest::collection::vec(0..8_usize, 0..20),
+    ) {
+        let mut model = Model::new(seed);
+        model.step(&Step::Want(LOW));
+        model.settle();
+        let old = model.active[LOW];
+        for side in sides {
+            model.step(&Step::Renew(side));
+        }
+        for n in order {
+            model.step(&Step::Deliver(n));
+        }
+        while let Some(&(n, side)) = model.mailboxes().first() {
+            model.deliver(n, side);
+        }
+        prop_assert!(model.active[LOW].is_some());
+        prop_assert_eq!(model.active[LOW], model.active[HIGH]);
+        prop_assert_ne!(model.active[LOW], old);
+        prop_assert_eq!(model.breaks, 0);
     }
 
     /// Both dial at the same time, and the greetings arrive in any order: two dials, no third.
@@ -493,4 +529,28 @@ fn a_quarantined_life_is_refused_and_its_next_one_is_not() {
     // A quarantine that comes too late means the life that is gone.
     assert_eq!(association.handle(now, quarantine), []);
     assert_eq!(association.active(), Some(LinkId::Accepted(3)));
+}
+
+#[test]
+fn a_renewal_that_fails_leaves_the_old_link_and_comes_again() {
+    let now = Instant::now();
+    let mut association = Association::new(true, timing(), 7);
+    let old = LinkId::Accepted(1);
+    association.handle(now, Input::Incoming { link: old, instance: instance(1), attempt: 1 });
+    let renew = |association: &mut Association, at| association.handle(at, Input::Renew);
+    let [Output::Dial { link }] = renew(&mut association, now)[..] else { panic!("no dial") };
+    assert_eq!(association.active(), Some(old), "lanes flow meanwhile");
+    assert_eq!(renew(&mut association, now), [], "one at a time");
+    let failed = Input::DialFailed { link, error: AssociationError::TimedOut };
+    let outputs = association.handle(now, failed);
+    let [Output::ReportDialFailed { retry_in, .. }] = outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(association.active(), Some(old));
+    assert_eq!(renew(&mut association, now), [], "not before its time");
+    assert!(matches!(renew(&mut association, now + retry_in)[..], [Output::Dial { .. }]));
+    // The old link breaks while its replacement is dialled: that goes on.
+    let lost = Input::Lost { link: old, reason: AssociationError::TimedOut };
+    let outputs = association.handle(now + retry_in, lost);
+    assert!(matches!(outputs[..], [Output::Deactivate { link, .. }] if link == old));
+    assert_eq!(association.active(), None);
+    assert!(!association.is_idle());
 }

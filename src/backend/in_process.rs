@@ -11,10 +11,12 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::address::Address;
+use crate::config::Config;
 use crate::error::{AssociationError, BindError};
 use crate::lane::{Lane, MAX_STREAMS};
 use crate::link::{Backend, Echo, Incoming, LaneReader, LaneWriter, Link, from_wire, to_wire};
 use crate::stats::LinkStats;
+use crate::tls::Identity;
 
 /// Connections that wait for one node to accept them.
 const BACKLOG: usize = 256;
@@ -202,6 +204,11 @@ impl Backend for InProcessBackend {
         self.incoming.lock().await.recv().await
     }
 
+    /// There are no certificates here.
+    fn renew(&self, _: &Address, _: &Config, _: &Identity) -> Result<(), BindError> {
+        Ok(())
+    }
+
     async fn close(&self) {
         self.unregister();
     }
@@ -334,6 +341,10 @@ impl Link for InProcessLink {
 
     async fn closed(&self) -> AssociationError {
         self.ended().await
+    }
+
+    fn is_current(&self) -> bool {
+        true
     }
 
     fn may_claim(&self, address: &Address) -> Result<(), AssociationError> {

@@ -9,7 +9,7 @@ mod reset;
 mod settings;
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use crate::link::{Backend, Incoming};
 use crate::tls::{Identity, bare_host};
 #[cfg(feature = "custom-socket")]
 use forgiving::Forgiving;
-use link::{Limits, QuicLink, connection_error};
+use link::{Generation, Limits, QuicLink, connection_error};
 pub use settings::open_socket;
 use settings::{client_crypto, endpoint_config, server_crypto, transport_config};
 
@@ -66,7 +66,9 @@ pub(crate) struct QuicBackend {
     /// `None` once closed.
     endpoint: RwLock<Option<Endpoint>>,
     socket: Weak<dyn AsyncUdpSocket>,
-    client: ClientConfig,
+    client: RwLock<ClientConfig>,
+    /// Identities so far.
+    generation: Arc<AtomicU64>,
     limits: Limits,
     handshakes: Arc<AtomicUsize>,
 }
@@ -102,7 +104,15 @@ impl QuicBackend {
         .map_err(failed)?;
         let endpoint = RwLock::new(Some(endpoint));
         let limits = Limits { tell_lanes: config.tell_lanes, send_window: config.send_window };
-        Ok((Self { endpoint, socket: open, client, limits, handshakes: Arc::default() }, bound))
+        let backend = Self {
+            endpoint,
+            socket: open,
+            client: RwLock::new(client),
+            generation: Arc::default(),
+            limits,
+            handshakes: Arc::default(),
+        };
+        Ok((backend, bound))
     }
 
     /// On a socket of the caller's own.
@@ -118,6 +128,12 @@ impl QuicBackend {
     fn endpoint(&self) -> Option<Endpoint> {
         self.endpoint.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// The certificate covers the node's own address, or every peer would refuse it.
+pub(crate) fn check_name(identity: &Identity, own: &Address) -> Result<(), BindError> {
+    let own_name = |mismatch| BindError::OwnName { address: own.clone(), mismatch };
+    identity.covers(own.host()).map_err(own_name)
 }
 
 /// What a node's endpoint is made of.
@@ -161,6 +177,7 @@ struct Dialler {
     endpoint: Endpoint,
     client: ClientConfig,
     limits: Limits,
+    generation: Generation,
 }
 
 impl Dialler {
@@ -170,7 +187,7 @@ impl Dialler {
             .connect_with(self.client.clone(), to, bare_host(host))
             .map_err(|e| AssociationError::Connection(e.to_string()))?;
         let connection = connecting.await.map_err(|e| connection_error(&e))?;
-        Ok(QuicLink { connection, limits: self.limits })
+        Ok(QuicLink { connection, limits: self.limits, generation: self.generation.clone() })
     }
 }
 
@@ -181,7 +198,10 @@ impl Backend for QuicBackend {
     async fn dial(&self, peer: &Address) -> Result<QuicLink, AssociationError> {
         let endpoint = self.endpoint().ok_or(AssociationError::ShuttingDown)?;
         let addresses = resolve(peer, endpoint.local_addr().ok()).await?;
-        let dialler = Dialler { endpoint, client: self.client.clone(), limits: self.limits };
+        // In this order: a dial that an identity's change overtakes counts as one of the old.
+        let generation = Generation::present(&self.generation);
+        let client = self.client.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let dialler = Dialler { endpoint, client, limits: self.limits, generation };
         if let [only] = addresses[..] {
             return dialler.connect(only, peer.host()).await;
         }
@@ -216,9 +236,22 @@ impl Backend for QuicBackend {
             return Some(QuicIncoming {
                 incoming,
                 limits: self.limits,
+                generation: Generation::present(&self.generation),
                 handshake: Handshake::begin(&self.handshakes),
             });
         }
+    }
+
+    fn renew(&self, own: &Address, config: &Config, identity: &Identity) -> Result<(), BindError> {
+        check_name(identity, own)?;
+        let Some(endpoint) = self.endpoint() else { return Ok(()) };
+        let port = endpoint.local_addr().map_or(0, |local| local.port());
+        // The endpoint keeps its keys: peers hold tokens that were made with them.
+        let Parts { server, client, .. } = parts(config, identity, port, None)?;
+        endpoint.set_server_config(Some(server));
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
     }
 
     async fn close(&self) {
@@ -271,6 +304,7 @@ async fn resolve(
 pub(crate) struct QuicIncoming {
     incoming: quinn::Incoming,
     limits: Limits,
+    generation: Generation,
     handshake: Handshake,
 }
 
@@ -298,10 +332,10 @@ impl Incoming for QuicIncoming {
     }
 
     async fn complete(self) -> Result<QuicLink, AssociationError> {
-        let Self { incoming, limits, handshake } = self;
+        let Self { incoming, limits, generation, handshake } = self;
         let connecting = incoming.accept().map_err(|e| connection_error(&e))?;
         let connection = connecting.await.map_err(|e| connection_error(&e))?;
         drop(handshake);
-        Ok(QuicLink { connection, limits })
+        Ok(QuicLink { connection, limits, generation })
     }
 }

@@ -34,6 +34,9 @@ impl<B: Backend> Driver<B> {
         self.report_losses(losses);
         self.give_up_one_way(now);
         self.release_if_idle(now);
+        if self.session.as_ref().is_some_and(|session| !session.link().is_current()) {
+            self.feed(Input::Renew);
+        }
         // What was pushed while a writer was on its way out woke nobody who is still there.
         if self.peer.has_pending() {
             self.attach_writers();

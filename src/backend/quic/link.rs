@@ -1,5 +1,7 @@
 //! A QUIC connection as a link, its streams as lanes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,10 +42,28 @@ pub(super) struct Limits {
     pub(super) send_window: u64,
 }
 
+/// Which of a node's identities, one after the other, a link was made with.
+#[derive(Clone)]
+pub(super) struct Generation {
+    made: u64,
+    now: Arc<AtomicU64>,
+}
+
+impl Generation {
+    pub(super) fn present(now: &Arc<AtomicU64>) -> Self {
+        Self { made: now.load(Ordering::Acquire), now: Arc::clone(now) }
+    }
+
+    fn is_current(&self) -> bool {
+        self.made == self.now.load(Ordering::Acquire)
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct QuicLink {
     pub(super) connection: Connection,
     pub(super) limits: Limits,
+    pub(super) generation: Generation,
 }
 
 impl Link for QuicLink {
@@ -92,6 +112,10 @@ impl Link for QuicLink {
             }
         }
         Ok(())
+    }
+
+    fn is_current(&self) -> bool {
+        self.generation.is_current()
     }
 
     fn stats(&self) -> LinkStats {
