@@ -66,6 +66,8 @@ pub(crate) enum Phase {
     },
 }
 
+type Renew = Box<dyn Fn(&Identity) -> Result<(), BindError> + Send + Sync>;
+
 pub(crate) struct Node {
     pub(crate) address: Address,
     pub(crate) incarnation: Incarnation,
@@ -86,7 +88,7 @@ pub(crate) struct Node {
     /// Starts a peer's driver; set by the hub, which knows the backend's type.
     start_driver: OnceLock<Box<dyn Fn(Arc<PeerCore>) + Send + Sync>>,
     /// Gives the backend another identity; set likewise.
-    renew: OnceLock<Box<dyn Fn(&Identity) -> Result<(), BindError> + Send + Sync>>,
+    renew: OnceLock<Renew>,
     refusals: Mutex<Refusals>,
     started: Instant,
 }
