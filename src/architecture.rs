@@ -69,6 +69,7 @@ fn the_pure_rooms_know_no_clock_and_no_runtime() {
         "address.rs",
         "association.rs",
         "codec.rs",
+        "codec/budget.rs",
         "codec/guard.rs",
         "congestion.rs",
         "congestion/competing.rs",

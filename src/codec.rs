@@ -11,10 +11,12 @@ use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bytes::{BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use self::guard::{Budget, Guarded};
+use self::budget::Budget;
+use self::guard::Guarded;
 use crate::error::FrameError;
 use crate::frame::MAX_FRAME;
 
+mod budget;
 mod guard;
 
 const ENCODE: Configuration = bincode::config::standard();

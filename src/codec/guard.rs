@@ -7,7 +7,6 @@
 //! the wire, and in memory the room of its largest, a thousand bytes maybe. The types are the user's, so the deserializer that
 //! they are given is wrapped in one that counts.
 
-use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -16,74 +15,7 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
-use crate::error::FrameError;
-
-/// Levels that a value may nest: of structs, tuples, enums, options, sequences and maps, each counted.
-/// As in `serde_json`. A type that refers to itself takes one to three a round.
-pub(crate) const MAX_DEPTH: usize = 128;
-
-/// Elements that need no byte of their own (`()`, a struct without fields), in all.
-const FREE_ELEMENTS: usize = 1024;
-
-/// What a value may still hold.
-pub(super) struct Budget {
-    elements: Cell<usize>,
-    memory: Cell<usize>,
-    refused: Cell<Option<Refusal>>,
-}
-
-#[derive(Clone, Copy)]
-enum Refusal {
-    Depth,
-    Elements,
-    Memory,
-}
-
-impl Budget {
-    /// For a value of `bytes` bytes, whose elements may take `memory` bytes when they are decoded.
-    ///
-    /// Elements of sequences and entries of maps have at least a byte each, which they share with no
-    /// other (the sequence's length stands between an element and the elements in it), so honest
-    /// values have no more of them than bytes.
-    pub(super) fn new(bytes: usize, memory: usize) -> Self {
-        Self {
-            elements: Cell::new(bytes.saturating_add(FREE_ELEMENTS)),
-            memory: Cell::new(memory),
-            refused: Cell::new(None),
-        }
-    }
-
-    /// Why the value was refused, if it was refused here.
-    pub(super) fn refusal(&self) -> Option<FrameError> {
-        self.refused.get().map(|refusal| match refusal {
-            Refusal::Depth => FrameError::TooDeep { max: MAX_DEPTH },
-            Refusal::Elements => FrameError::TooManyElements,
-            Refusal::Memory => FrameError::TooMuchMemory,
-        })
-    }
-
-    #[inline]
-    fn take<E: Error>(
-        &self,
-        from: &Cell<usize>,
-        amount: Option<usize>,
-        refusal: Refusal,
-    ) -> Result<(), E> {
-        match amount.and_then(|amount| from.get().checked_sub(amount)) {
-            Some(left) => {
-                from.set(left);
-                Ok(())
-            }
-            None => Err(self.refuse(refusal)),
-        }
-    }
-
-    #[cold]
-    fn refuse<E: Error>(&self, refusal: Refusal) -> E {
-        self.refused.set(Some(refusal));
-        E::custom("refused")
-    }
-}
+use super::budget::{Budget, MAX_DEPTH, Refusal};
 
 /// Decodes a `T` within a budget.
 pub(super) struct Guarded<'b, T> {
@@ -125,7 +57,7 @@ impl<'b, I> Guard<'b, I> {
     fn part<T, J, E: Error>(&self, inner: J) -> Result<Guard<'b, J>, E> {
         let size = size_of::<T>();
         if size > self.room {
-            self.budget.take(&self.budget.memory, Some(size), Refusal::Memory)?;
+            self.budget.take_memory(1, size)?;
         }
         Ok(Guard { inner, budget: self.budget, depth: self.depth, room: size })
     }
@@ -358,7 +290,7 @@ impl<'b, A> Elements<'b, A> {
     #[inline]
     fn of<E: Error>(len: Option<usize>, access: Guard<'b, A>) -> Result<Self, E> {
         // bincode always says how many there are; what does not cannot be bounded here.
-        access.budget.take(&access.budget.elements, len, Refusal::Elements)?;
+        access.budget.take_elements(len)?;
         let len = len.unwrap_or_default();
         Ok(Self { access, keys: len, values: len })
     }
@@ -373,10 +305,7 @@ impl<'b, A> Elements<'b, A> {
         let size = size_of::<T>();
         match std::mem::take(unpaid) {
             0 => {}
-            len => {
-                let memory = len.checked_mul(size);
-                access.budget.take(&access.budget.memory, memory, Refusal::Memory)?;
-            }
+            len => access.budget.take_memory(len, size)?,
         }
         Ok(Guard { inner: seed, budget: access.budget, depth: access.depth, room: size })
     }
