@@ -1,17 +1,20 @@
-//! The steps of a tell's way, each alone and without a network.
+//! The steps of a tell's way, and the decoding of gossip, each alone and without a network.
 //!
 //! ```text
 //! cargo bench --bench micro                 all, about a minute
 //! cargo bench --bench micro -- queue        those whose name contains it
 //! ```
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cluster_quic::RemoteTellRef;
 use cluster_quic::bench_support::{Cutter, Peer, Queue, encode, lane_of};
+use cluster_quic::{ClusterFrame, RemoteTellRef};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Payloads, as `benches/throughput` has them.
 const PAYLOADS: [(&str, usize); 3] = [("64B", 64), ("1KiB", 1024), ("64KiB", 64 * 1024)];
@@ -70,6 +73,72 @@ fn frames(c: &mut Criterion) {
     }
 }
 
+/// Gossip as a membership protocol has it: who is in the cluster, and the version of that knowledge.
+#[derive(Serialize, Deserialize)]
+struct Members {
+    from: String,
+    version: BTreeMap<String, u64>,
+    members: Vec<Member>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Member {
+    system: String,
+    host: Option<String>,
+    port: Option<u16>,
+    status: Status,
+    up_number: i32,
+    roles: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Status {
+    Joining,
+    Up,
+    Leaving { since: u64 },
+}
+
+fn members(count: usize) -> Members {
+    let host = |i: usize| format!("node-{i}.cluster.example");
+    let member = |i: usize| Member {
+        system: "system".into(),
+        host: Some(host(i)),
+        port: Some(4400),
+        status: match i % 8 {
+            0 => Status::Joining,
+            1 => Status::Leaving { since: 1_700_000_000 },
+            _ => Status::Up,
+        },
+        up_number: i as i32,
+        roles: vec!["backend".into()],
+    };
+    Members {
+        from: host(0),
+        version: (0..count).map(|i| (host(i), 1000 + i as u64)).collect(),
+        members: (0..count).map(member).collect(),
+    }
+}
+
+fn gossip(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decode gossip");
+    let mut decode = |name: &str, frame: Bytes, decode: fn(&[u8])| {
+        group.throughput(Throughput::Bytes(frame.len() as u64));
+        group.bench_function(name, |b| b.iter(|| decode(black_box(&frame))));
+    };
+    fn any<G: DeserializeOwned>(frame: &[u8]) {
+        let _ = black_box(ClusterFrame::<G>::decode(frame).expect("a frame"));
+    }
+    for count in [8, 256] {
+        let frame = ClusterFrame::Gossip(members(count)).encode().expect("a frame");
+        decode(&format!("{count} members"), frame, any::<Members>);
+    }
+    // The most that a guard per element can cost: elements that are themselves next to nothing.
+    let frame = ClusterFrame::Gossip((0..4096_u64).collect::<Vec<_>>()).encode().expect("a frame");
+    decode("4096 numbers", frame, any::<Vec<u64>>);
+    let byte = ClusterFrame::Gossip(vec![0_u8; 4096]).encode().expect("a frame");
+    decode("4096 bytes, each an element", byte, any::<Vec<u8>>);
+}
+
 fn queue(c: &mut Criterion) {
     for (name, len) in PAYLOADS {
         let payload = vec![0x5a; len];
@@ -118,6 +187,6 @@ criterion_group! {
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = frames, queue, lane, association
+    targets = frames, gossip, queue, lane, association
 }
 criterion_main!(micro);

@@ -2,7 +2,8 @@
 //!
 //! bincode 2's `config::standard()` (little-endian varints, `u32` enum tags) is what
 //! `atomr-cluster` puts on its wires, so it is what stands here. Decoding has a limit: without one,
-//! a string that claims 64 TiB in ten bytes aborts the process on allocation.
+//! a string that claims 64 TiB in ten bytes aborts the process on allocation. What a limit in bytes
+//! does not bound, [`guard`] does.
 
 use std::str::Utf8Error;
 
@@ -10,15 +11,21 @@ use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bytes::{BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use self::budget::Budget;
+use self::guard::Guarded;
 use crate::error::FrameError;
 use crate::frame::MAX_FRAME;
+
+mod budget;
+mod guard;
 
 const ENCODE: Configuration = bincode::config::standard();
 const DECODE: Configuration<LittleEndian, Varint, Limit<DECODE_LIMIT>> =
     bincode::config::standard().with_limit::<DECODE_LIMIT>();
 
 /// What decoding one frame may claim. bincode counts an integer by its full width, however short
-/// its varint, so the limit must lie above the frame's own.
+/// its varint, so the limit must lie above the frame's own. It is also the most that the elements of
+/// sequences and maps may take in memory.
 const DECODE_LIMIT: usize = 2 * MAX_FRAME;
 
 /// Appends the encoding of `value` to `buf`. On an error `buf` may hold a part of it: the caller
@@ -32,10 +39,13 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
         .map_err(|e| FrameError::Encode(e.to_string()))
 }
 
-/// Decodes a `T` that may borrow from `bytes`, which must be used up to the last byte.
+/// Decodes a `T` that may borrow from `bytes`, which must be used up to the last byte. All that is decoded
+/// through serde comes through here: gossip, whose type is the user's, and control messages, whose
+/// types neither nest in themselves nor have elements without bytes, and would not need the guard.
 pub(crate) fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, FrameError> {
-    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, DECODE)
-        .map_err(|e| FrameError::Decode(e.to_string()))?;
+    let budget = Budget::new(bytes.len(), DECODE_LIMIT);
+    let (value, used) = bincode::serde::seed_decode_from_slice(Guarded::by(&budget), bytes, DECODE)
+        .map_err(|e| budget.refusal().unwrap_or_else(|| FrameError::Decode(e.to_string())))?;
     match bytes.len() - used {
         0 => Ok(value),
         trailing => Err(FrameError::Trailing { bytes: trailing }),

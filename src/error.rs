@@ -90,6 +90,19 @@ pub enum FrameError {
     /// The content cannot be decoded: truncated, a length beyond the limit, text that is not UTF-8.
     #[error("cannot be decoded: {0}")]
     Decode(String),
+    /// The content nests deeper than any gossip needs, and might use up the stack.
+    #[error("nested deeper than {max} levels")]
+    TooDeep {
+        /// Levels allowed.
+        max: usize,
+    },
+    /// The content claims more elements of sequences and maps than its bytes can pay for.
+    #[error("more elements than the frame has bytes for")]
+    TooManyElements,
+    /// The elements of the content's sequences and maps would take more memory than twice
+    /// [`MAX_FRAME`](crate::MAX_FRAME).
+    #[error("elements of more than {} bytes in memory", 2 * crate::MAX_FRAME)]
+    TooMuchMemory,
     /// The value's own serialization failed.
     #[error("cannot be encoded: {0}")]
     Encode(String),

@@ -84,6 +84,8 @@ mod driver;
 mod error;
 mod event;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz_support;
 mod greet;
 mod hub;
 mod lane;

@@ -9,12 +9,21 @@ use cluster_quic::{
     RemoteTell, gossip_inbox,
 };
 use quinn::{Connection, ConnectionError, Endpoint};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 const HOST: &str = "127.0.0.1";
 const CONTROL: u8 = 0;
 const GOSSIP: u8 = 1;
 const TELL: u8 = 2;
+
+/// The victim's gossip: of a kind that a frame can do harm with.
+#[derive(Deserialize)]
+#[allow(dead_code)]
+enum Talk {
+    Text(String),
+    Nested(Vec<Talk>),
+    Units(Vec<()>),
+}
 
 /// The victim, and a healthy peer of its.
 struct Scene {
@@ -35,7 +44,7 @@ impl Scene {
         let healthy = ClusterTransport::bind(config(), &identity).unwrap();
         let sink = RecordingSink::new();
         let events = victim.events();
-        victim.start(gossip_inbox::<String>(16).0, sink.clone()).unwrap();
+        victim.start(gossip_inbox::<Talk>(16).0, sink.clone()).unwrap();
         healthy.start(gossip_inbox::<String>(16).0, RecordingSink::new()).unwrap();
         let scene = Self { ca, victim, events, sink, healthy };
         scene.healthy_works().await;
@@ -297,7 +306,10 @@ async fn frames_that_are_none() {
     let mut scene = Scene::new().await;
     let good = ClusterFrame::<()>::RemoteTell(tell("/user/good")).encode().unwrap();
     let trailing = [&good[..], &[0]].concat();
-    let cases: [(&str, u8, Vec<u8>); 12] = [
+    let nested = [&[0], &[1, 1].repeat(1 << 17)[..]].concat();
+    let cases: [(&str, u8, Vec<u8>); 14] = [
+        ("gossip nested a hundred thousand times", GOSSIP, framed(&nested)),
+        ("2^56 units of gossip", GOSSIP, framed(&[0, 2, 253, 0, 0, 0, 0, 0, 0, 0, 1])),
         ("an empty frame", TELL, vec![0, 0, 0, 0]),
         ("4 GiB claimed", TELL, vec![0xff; 4]),
         ("an unknown variant", TELL, framed(&[7, 0, 0])),
