@@ -68,6 +68,8 @@ fn the_pure_rooms_know_no_clock_and_no_runtime() {
     let pure = [
         "address.rs",
         "association.rs",
+        "association/ending.rs",
+        "association/wait.rs",
         "codec.rs",
         "codec/budget.rs",
         "codec/guard.rs",

@@ -32,8 +32,12 @@ use crate::address::Incarnation;
 use crate::control::Instance;
 use crate::error::AssociationError;
 
+mod ending;
 #[cfg(test)]
 mod tests;
+mod wait;
+
+use wait::Jitter;
 
 /// A connection as this node counts them, per peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -218,22 +222,8 @@ impl Association {
             }
             Input::Lost { link, reason } => self.lost(now, link, reason, &mut out),
             Input::Renew => self.renew(now, &mut out),
-            Input::Release => {
-                if let State::Active(Lived { link, .. }) = self.state {
-                    self.state = State::Idle;
-                    self.failures = 0;
-                    let reason = AssociationError::Idle;
-                    out.push(Output::Deactivate { link, reason: reason.clone() });
-                    out.push(Output::Close { link, reason });
-                }
-            }
-            Input::Disconnect => {
-                if let Some(link) = self.active() {
-                    let reason = AssociationError::Disconnected;
-                    self.lost(now, link, reason.clone(), &mut out);
-                    out.push(Output::Close { link, reason });
-                }
-            }
+            Input::Release => self.release(&mut out),
+            Input::Disconnect => self.disconnect(now, &mut out),
             Input::Quarantine { incarnation } => self.quarantine(incarnation, &mut out),
             Input::Shutdown => self.shutdown(&mut out),
         }
@@ -273,9 +263,7 @@ impl Association {
     /// Lanes leave the link that another one replaces.
     fn retire(old: Option<Lived>, out: &mut Vec<Output>) {
         if let Some(Lived { link, .. }) = old {
-            let reason = AssociationError::Superseded;
-            out.push(Output::Deactivate { link, reason: reason.clone() });
-            out.push(Output::Close { link, reason });
+            end(link, &AssociationError::Superseded, out);
         }
     }
 
@@ -423,114 +411,6 @@ impl Association {
         self.state = State::Active(Lived { link, since: now });
         out.push(Output::Activate { link, instance });
     }
-
-    fn lost(
-        &mut self,
-        now: Instant,
-        link: LinkId,
-        reason: AssociationError,
-        out: &mut Vec<Output>,
-    ) {
-        match self.state {
-            State::Active(Lived { link: active, since }) if active == link => {
-                if now.saturating_duration_since(since) >= self.timing.stable_after {
-                    self.failures = 0;
-                } else {
-                    self.failures = self.failures.saturating_add(1);
-                }
-                let left = matches!(reason, AssociationError::Goodbye | AssociationError::Idle);
-                self.reconnect_until = (!left).then(|| now + self.timing.reconnect_for);
-                self.back_off(now);
-                out.push(Output::Deactivate { link, reason });
-            }
-            State::Dialing { link: ours, parked: Some(parked), old } if parked.link == link => {
-                self.state = State::Dialing { link: ours, parked: None, old };
-            }
-            // Its replacement is on its way; it may be why the peer has closed it.
-            State::Dialing { link: ours, parked, old: Some(old) } if old.link == link => {
-                self.state = State::Dialing { link: ours, parked, old: None };
-                out.push(Output::Deactivate { link, reason });
-            }
-            _ => {}
-        }
-    }
-
-    fn refuses(&self, instance: Instance) -> bool {
-        self.quarantined.is_some_and(|refused| instance.incarnation <= refused)
-    }
-
-    fn quarantine(&mut self, incarnation: Incarnation, out: &mut Vec<Output>) {
-        // It may have come back as another since the user saw it.
-        if self.seen.is_some_and(|(known, _)| known.incarnation > incarnation) {
-            return;
-        }
-        self.quarantined = Some(incarnation);
-        let mut end = |link| {
-            let reason = AssociationError::Quarantined;
-            out.push(Output::Deactivate { link, reason: reason.clone() });
-            out.push(Output::Close { link, reason });
-        };
-        match self.state {
-            State::Active(Lived { link, .. }) => {
-                self.state = State::Idle;
-                self.reconnect_until = None;
-                end(link);
-            }
-            // Our own dial may reach the next life; the others are of a life that was seen.
-            State::Dialing { link, parked, old } => {
-                self.state = State::Dialing { link, parked: None, old: None };
-                if let Some(old) = old {
-                    end(old.link);
-                }
-                if let Some(Parked { link, .. }) = parked {
-                    out.push(Output::Close { link, reason: AssociationError::Quarantined });
-                }
-            }
-            State::Idle | State::Backoff { .. } | State::Closed => {}
-        }
-    }
-
-    fn shutdown(&mut self, out: &mut Vec<Output>) {
-        let reason = AssociationError::ShuttingDown;
-        match std::mem::replace(&mut self.state, State::Closed) {
-            State::Active(Lived { link, .. }) => {
-                out.push(Output::Deactivate { link, reason: reason.clone() });
-                out.push(Output::Close { link, reason });
-            }
-            State::Dialing { link, parked, old } => {
-                if let Some(Lived { link, .. }) = old {
-                    out.push(Output::Deactivate { link, reason: reason.clone() });
-                    out.push(Output::Close { link, reason: reason.clone() });
-                }
-                out.push(Output::Close { link, reason: reason.clone() });
-                if let Some(parked) = parked {
-                    out.push(Output::Close { link: parked.link, reason });
-                }
-            }
-            State::Idle | State::Backoff { .. } | State::Closed => {}
-        }
-    }
-
-    fn back_off(&mut self, now: Instant) -> Duration {
-        self.back_off_for(now, self.doubled(self.failures))
-    }
-
-    fn back_off_for(&mut self, now: Instant, full: Duration) -> Duration {
-        let wait = self.wait(full);
-        self.state = State::Backoff { until: now + wait };
-        wait
-    }
-
-    /// Twice as long after each failure.
-    fn doubled(&self, failures: u32) -> Duration {
-        let full = self.timing.backoff_min * (1 << failures.saturating_sub(1).min(16));
-        full.min(self.timing.backoff_max)
-    }
-
-    /// Between half and all of it: peers that lost each other together do not come back together.
-    fn wait(&mut self, full: Duration) -> Duration {
-        full.mul_f64(self.jitter.next(0.5))
-    }
 }
 
 fn superseded(link: LinkId, out: &mut Vec<Output>) {
@@ -541,18 +421,8 @@ fn stale(claimed: Instance, known: Instance) -> AssociationError {
     AssociationError::Stale { claimed: claimed.incarnation, known: known.incarnation }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): jitter needs no more.
-#[derive(Debug)]
-struct Jitter(u64);
-
-impl Jitter {
-    /// From `low` up to 1.
-    fn next(&mut self, low: f64) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        low + (1.0 - low) * (z >> 11) as f64 / (1_u64 << 53) as f64
-    }
+/// An active link is closed by this node.
+fn end(link: LinkId, reason: &AssociationError, out: &mut Vec<Output>) {
+    out.push(Output::Deactivate { link, reason: reason.clone() });
+    out.push(Output::Close { link, reason: reason.clone() });
 }
