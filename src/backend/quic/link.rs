@@ -1,5 +1,6 @@
 //! A QUIC connection as a link, its streams as lanes.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarI
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
-use super::congestion::acknowledged;
+use super::congestion::{Received, acknowledged};
 use super::settings::streams;
 use crate::address::Address;
 use crate::config::Config;
@@ -44,6 +45,15 @@ pub(super) struct Limits {
 pub(crate) struct QuicLink {
     pub(super) connection: Connection,
     pub(super) limits: Limits,
+    received: Received,
+}
+
+impl QuicLink {
+    pub(super) fn new(connection: Connection, limits: Limits) -> Self {
+        let received = Received::default();
+        acknowledged(connection.congestion_state(), &received);
+        Self { connection, limits, received }
+    }
 }
 
 impl Link for QuicLink {
@@ -110,7 +120,7 @@ impl Link for QuicLink {
         let frames = stats.frame_tx;
         // The last two are what probes a silent path.
         let asked = frames.stream + frames.max_stream_data + frames.ping + frames.immediate_ack;
-        let answered = acknowledged(self.connection.congestion_state());
+        let answered = acknowledged(self.connection.congestion_state(), &self.received);
         Echo { asked, answered, heard: stats.udp_rx.datagrams }
     }
 }
@@ -179,6 +189,8 @@ impl LaneReader for QuicReader {
             }
         };
         let Some(n) = read else { return Ok(false) };
+        let bytes: usize = self.batch[..n].iter().map(Bytes::len).sum();
+        self.link.received.fetch_add(bytes as u64, Ordering::Relaxed);
         chunks.extend(self.batch[..n].iter_mut().map(std::mem::take));
         if n == self.batch.len() && n < READ_BATCH {
             self.batch.resize(READ_BATCH, Bytes::new());
