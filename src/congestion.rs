@@ -29,6 +29,8 @@
 //! * **Losses** shrink the window while the flow competes, and otherwise only if they are more than 5 %
 //!   of the packets: nothing else tells of a buffer that is shorter than the tolerated delay. A mark of
 //!   explicit congestion notification (RFC 3168) always does.
+//! * **The other direction** is told of by what is received: while it is busy too, its queue is in the
+//!   RTT, and no cut ends it; see `reverse`.
 //!
 //! A file for each phase: `startup`, `steady`, `drain`, `competing`; here is what they share.
 //!
@@ -37,6 +39,7 @@
 mod competing;
 mod cubic;
 mod drain;
+mod reverse;
 mod rtt;
 mod startup;
 mod steady;
@@ -47,6 +50,7 @@ use std::time::{Duration, Instant};
 
 use competing::{Competing, Suspicion};
 use drain::Drain;
+use reverse::{Lately, Reverse};
 use rtt::{Delivery, Peak, Standing};
 use startup::Startup;
 use steady::Steady;
@@ -79,6 +83,8 @@ pub(crate) struct LowDelay {
     standing: Standing,
     delivery: Delivery,
     peak: Peak,
+    reverse: Reverse,
+    lately: Lately,
     smoothed: Option<Duration>,
     base: Option<Base>,
     phase: Phase,
@@ -91,6 +97,8 @@ pub(crate) struct LowDelay {
     doubted: Option<Instant>,
     /// That a queue is not this flow's.
     suspicion: Option<Suspicion>,
+    /// The longer RTT that drained rounds found, and how often in a row beyond the first.
+    risen: Option<(Duration, u32)>,
 }
 
 /// The RTT of an empty queue, as far as is known.
@@ -133,6 +141,8 @@ impl LowDelay {
             standing: Standing::default(),
             delivery: Delivery::default(),
             peak: Peak::default(),
+            reverse: Reverse::default(),
+            lately: Lately::default(),
             smoothed: None,
             base: None,
             phase: Phase::Startup(Startup::new(now)),
@@ -142,6 +152,7 @@ impl LowDelay {
             losses: Losses::default(),
             doubted: None,
             suspicion: None,
+            risen: None,
         }
     }
 
@@ -156,6 +167,11 @@ impl LowDelay {
     pub(crate) fn set_mtu(&mut self, mtu: u16) {
         self.mtu = f64::from(mtu);
         self.window = self.window.max(MIN_PACKETS * self.mtu);
+    }
+
+    /// So many bytes have been received on the path, all in all.
+    pub(crate) fn received(&mut self, now: Instant, total: u64) {
+        self.reverse.add(now, total, self.smoothed.unwrap_or(STANDING));
     }
 
     /// One packet, sent at `sent`, was acknowledged; `end_acks` follows.
@@ -221,8 +237,10 @@ impl LowDelay {
             self.delivery.clear();
         }
         self.last_ack = Some(now);
-        self.standing.add(now, sample, (smoothed / 2).max(STANDING));
+        let span = if self.is_reverse_busy() { smoothed * 2 } else { smoothed / 2 };
+        self.standing.add(now, sample, span.max(STANDING));
         self.delivery.add(now, batch.bytes, smoothed);
+        self.lately.add(now, batch.bytes, smoothed);
         if let Some(rate) = self.delivery.rate(now)
             && self.delivery.span(now) >= smoothed / 2
         {
@@ -243,7 +261,9 @@ impl LowDelay {
     /// How long the RTT may be: base, tolerated delay, and what this flow's few packets take.
     fn allowed(&self, standing: Duration, base: Base) -> Duration {
         let share = PACKETS * self.mtu / self.window;
-        base.rtt + TOLERATED + standing.mul_f64(share.min(1.0))
+        let own = TOLERATED + standing.mul_f64(share.min(1.0));
+        // The flow in the other direction keeps as long a queue.
+        base.rtt + if self.is_reverse_busy() { own * 2 } else { own }
     }
 
     /// Goes on in the steady state with a smaller window.

@@ -187,7 +187,7 @@ impl Dialler {
             .connect_with(self.client.clone(), to, bare_host(host))
             .map_err(|e| AssociationError::Connection(e.to_string()))?;
         let connection = connecting.await.map_err(|e| connection_error(&e))?;
-        Ok(QuicLink { connection, limits: self.limits, generation: self.generation.clone() })
+        Ok(QuicLink::new(connection, self.limits, self.generation.clone()))
     }
 }
 
@@ -336,6 +336,6 @@ impl Incoming for QuicIncoming {
         let connecting = incoming.accept().map_err(|e| connection_error(&e))?;
         let connection = connecting.await.map_err(|e| connection_error(&e))?;
         drop(handshake);
-        Ok(QuicLink { connection, limits, generation })
+        Ok(QuicLink::new(connection, limits, generation))
     }
 }

@@ -20,7 +20,7 @@ use super::{Base, Batch, LowDelay, Phase, TOLERATED};
 const RISEN: Duration = Duration::from_millis(2);
 
 /// Doubts are of the same queue if less than this many round trips apart; one takes about ten.
-const APART: u32 = 20;
+pub(super) const APART: u32 = 20;
 
 /// The part of its former rate below which a suspicious flow takes the queue for a competitor's, and the
 /// part that it then claims.
@@ -65,6 +65,10 @@ pub(super) struct Competing {
 impl LowDelay {
     /// A drained round found this RTT where `before` was believed in.
     pub(super) fn suspect(&mut self, now: Instant, found: Duration, before: Duration) {
+        if self.is_reverse_busy() {
+            self.doubted = Some(now);
+            return;
+        }
         let risen = found > before + RISEN;
         let again = self.doubted.is_some_and(|last| now.duration_since(last) < found * APART);
         self.doubted = Some(now);
@@ -89,7 +93,7 @@ impl LowDelay {
         standing: Duration,
     ) -> Option<Suspicion> {
         let suspicion = self.suspicion?;
-        if now < suspicion.from {
+        if now < suspicion.from || self.is_reverse_busy() {
             return None;
         }
         let past = now > suspicion.from + SUSPICION;
@@ -131,6 +135,10 @@ impl LowDelay {
         let srtt = self.smoothed.unwrap_or(standing);
         let cubic = &competing.cubic;
         self.window = cubic.grown(self.window / self.mtu, acked, srtt, now) * self.mtu;
+        if self.is_reverse_busy() {
+            let most = CLAIM * self.peak.rate() * standing.as_secs_f64();
+            self.window = self.window.min(most);
+        }
     }
 
     /// A drained round found this RTT; alone, this flow would hold `holds` bytes.

@@ -63,13 +63,18 @@ impl LowDelay {
         self.changed = Some(now);
         self.standing.clear();
         match why {
-            Why::Base => self.rebase(now, least, base),
+            Why::Base => self.rebase(now, least, base, target / DRAINED),
             Why::Check(competing) => self.checked(now, least, target / DRAINED, competing),
         }
     }
 
     /// Goes on from the RTT that was found.
-    fn rebase(&mut self, now: Instant, found: Duration, before: Base) {
+    fn rebase(&mut self, now: Instant, found: Duration, before: Base, delivered: f64) {
+        if self.is_found_of_reverse(now, found, before, delivered) {
+            self.base = Some(Base { rtt: before.rtt, seen: now });
+            self.phase = Phase::Steady(Steady::new(now));
+            return;
+        }
         self.base = Some(Base { rtt: found, seen: now });
         self.suspect(now, found, before.rtt);
         self.phase = Phase::Steady(Steady::new(now));

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::competing::APART;
 use super::drain::Why;
 use super::{Batch, LowDelay, PACKETS, Phase};
 
@@ -48,14 +49,18 @@ impl LowDelay {
         }
         let allowed = self.allowed(standing, base);
         let mtu = self.mtu;
+        let left = self.left_by_cuts(base.rtt);
+        let soon = self.is_reverse_busy()
+            && self.doubted.is_some_and(|last| now.duration_since(last) < standing * APART);
         let Phase::Steady(steady) = &mut self.phase else { return };
         if standing > allowed {
-            if steady.cuts >= DOUBT {
+            if steady.cuts >= DOUBT && !soon {
                 let restore = steady.before;
                 return self.begin_drain(now, restore, base.rtt, Why::Base);
             }
             let factor = base.rtt.as_secs_f64() / standing.as_secs_f64();
-            self.cut_to(now, self.window * factor.max(DEEPEST_CUT));
+            let next = (self.window * factor.max(DEEPEST_CUT)).max(left.min(self.window));
+            self.cut_to(now, next);
             return;
         }
         if app_limited {

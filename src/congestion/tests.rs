@@ -42,6 +42,42 @@ fn the_queue_stays_short_and_the_link_full() {
 }
 
 #[test]
+fn flows_in_both_directions_do_not_take_each_other_s_queue_for_their_own() {
+    for (link, megabits) in
+        [(tenth as fn() -> Link, 10.0), (|| Link::new(16.0, 20, 4_000_000), 16.0), (hundred, 100.0)]
+    {
+        let one_way = alone(link(), 12).flows[0].delay(0.99, 4, 12);
+        for after in [0, 3] {
+            let there = Flow::new(Control::low_delay(), 0, 1000);
+            let back = Flow::new(Control::low_delay(), after, 1000).back();
+            let model = Model::new(link(), vec![there, back]).run(12);
+            for (n, flow) in model.flows.iter().enumerate() {
+                let delay = flow.delay(0.99, 4, 12);
+                let shares: Vec<_> =
+                    (5..12).map(|at| share(&model, n, megabits, at, at + 1)).collect();
+                let least = shares.iter().copied().fold(1.0, f64::min);
+                let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+                println!("{megabits} Mbit/s, {after} s, flow {n}: {delay:?}, {shares:.2?}");
+                assert!(delay < one_way * 2 + ms(5), "{megabits} Mbit/s: {delay:?}");
+                assert!(mean > 0.7 && least > 0.5, "{megabits} Mbit/s: {shares:.2?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rate_that_drops_to_a_tenth_is_followed_in_both_directions() {
+    let link = hundred().rate_from(4, 10.0).rate_from(10, 100.0);
+    let there = Flow::new(Control::low_delay(), 0, 1000);
+    let back = Flow::new(Control::low_delay(), 0, 1000).back();
+    let model = Model::new(link, vec![there, back]).run(14);
+    for flow in &model.flows {
+        let delay = flow.delay(0.99, 7, 10);
+        assert!(delay < ms(25), "{delay:?}");
+    }
+}
+
+#[test]
 fn random_loss_is_no_congestion() {
     let model = alone(tenth().loss(0.01), 10);
     assert!(share(&model, 0, 10.0, 1, 10) > 0.93);

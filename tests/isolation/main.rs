@@ -43,6 +43,7 @@
 mod network;
 
 mod backlog;
+mod both;
 mod delays;
 mod gate;
 mod peers;

@@ -54,11 +54,22 @@ impl Link {
         let propagation = self.rtt / 2;
         propagation + if self.loss > 0.0 { self.rtt * 2 } else { Duration::from_millis(10) }
     }
+
+    /// The same where both directions are full, and 5 ms more: round trips then hold both queues.
+    pub(crate) fn allowed_both_ways(&self) -> Duration {
+        self.allowed() + Duration::from_millis(5)
+    }
+
+    /// What the tells' part of each direction is to be.
+    pub(crate) fn least_share_both_ways(&self) -> f64 {
+        self.least_share.min(0.75)
+    }
 }
 
-pub(crate) const LINKS: [Link; 7] = [
+pub(crate) const LINKS: [Link; 8] = [
     Link::new("10Mbit-20ms", 10, 20, 1_000_000),
     Link::new("10Mbit-20ms-loss1%", 10, 20, 1_000_000).loss(0.01, 0.9),
+    Link::new("16Mbit-20ms", 16, 20, 4_000_000),
     Link::new("100Mbit-10ms", 100, 10, 2_500_000),
     Link::new("1Gbit-2ms", 1000, 2, 2_000_000),
     Link::new("1Gbit-40ms", 1000, 40, 5_000_000),

@@ -13,7 +13,9 @@
 //! | `gossip-alone` | no tells |
 //! | `two` | two flows with the default controller through one link |
 //! | `beside-cubic` | a flow with the default controller, and one with Cubic |
+//! | `both-ways` | tells and gossip in both directions, with the default controller; a row for each |
 
+mod both;
 mod links;
 mod pictures;
 mod run;
@@ -72,6 +74,19 @@ pub(crate) fn measure(options: &Options, report: &mut Report) -> Result<Option<b
                 pairs.push(sentence);
             }
         }
+        let name = format!("{}/both-ways", link.name);
+        if options.wants(&name) && !link.drops {
+            headers(&mut any);
+            progress(&name);
+            let outcomes = both::both(&ca, link, time(options, link))?;
+            progress("");
+            for (way, outcome) in ["there", "back"].into_iter().zip(outcomes) {
+                let (sentence, within) =
+                    way_of_both(report, link, &format!("{name}/{way}"), outcome);
+                reached &= within;
+                pairs.push(sentence);
+            }
+        }
         pictures::section(report, link, &runs, &pairs);
     }
     Ok(any.then_some(reached))
@@ -89,15 +104,22 @@ fn headers(printed: &mut bool) {
 
 /// Whether it reached its targets.
 fn one(report: &mut Report, link: &Link, name: &str, run: &Run) -> bool {
-    let [p50, p99, max] = [50.0, 99.0, 100.0].map(|p| percentile(&run.sorted, p) * 1e3);
+    let [p99, _] = row(report, name, run, link.allowed());
     let allowed = link.allowed().as_secs_f64() * 1e3;
+    run.subject != Subject::LowDelay || (p99 <= allowed && run.share >= link.least_share)
+}
+
+/// Prints and reports gossip's delays and the tells' share; returns p99 and the longest.
+fn row(report: &mut Report, name: &str, run: &Run, allowed: Duration) -> [f64; 2] {
+    let [p50, p99, max] = [50.0, 99.0, 100.0].map(|p| percentile(&run.sorted, p) * 1e3);
+    let allowed = allowed.as_secs_f64() * 1e3;
     let share = run.share * 100.0;
     println!("{name:<36} {p50:>9.1} {p99:>9.1} {max:>9.1} {allowed:>12.1} {share:>8.1}");
     for (metric, value) in [("gossip p50", p50), ("gossip p99", p99), ("gossip max", max)] {
         report.figure(Figure::new(name, metric, "ms", value));
     }
     report.figure(Figure::new(name, "share of the link", "%", share));
-    run.subject != Subject::LowDelay || (p99 <= allowed && run.share >= link.least_share)
+    [p99, max]
 }
 
 /// In words, and whether it is fair.
@@ -117,4 +139,23 @@ fn two(report: &mut Report, second: Congestion, name: &str, parts: [f64; 2]) -> 
         _ => first >= 0.25,
     };
     (format!("{name}: {sentence}."), fair)
+}
+
+/// One of two directions, in words, and whether it reached its targets.
+fn way_of_both(
+    report: &mut Report,
+    link: &Link,
+    name: &str,
+    outcome: run::Outcome,
+) -> (String, bool) {
+    let run = Run::new(Subject::LowDelay, outcome);
+    let [p99, max] = row(report, name, &run, link.allowed_both_ways());
+    let allowed = link.allowed_both_ways().as_secs_f64() * 1e3;
+    let sentence = format!(
+        "{name}: gossip's p99 is {p99:.1} ms, to stay within {allowed:.0} ms, at most {max:.1} ms; the tells \
+         have {:.1} % of the link, to have {:.0} %.",
+        run.share * 100.0,
+        link.least_share_both_ways() * 100.0
+    );
+    (sentence, p99 <= allowed && run.share >= link.least_share_both_ways())
 }

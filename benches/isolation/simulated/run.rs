@@ -18,7 +18,7 @@ use crate::network::{Network, Pipe, PipeId};
 use crate::probe::{self, Delay, Probe};
 
 /// How often gossip is sent.
-const GOSSIP: Duration = Duration::from_millis(20);
+pub(super) const GOSSIP: Duration = Duration::from_millis(20);
 
 const TELL: usize = 16 * 1024;
 
@@ -61,10 +61,10 @@ pub(crate) struct Outcome {
 }
 
 /// Counts what arrives.
-struct Sink {
-    bytes: AtomicU64,
-    epoch: Instant,
-    delays: mpsc::UnboundedSender<Delay>,
+pub(super) struct Sink {
+    pub(super) bytes: AtomicU64,
+    pub(super) epoch: Instant,
+    pub(super) delays: mpsc::UnboundedSender<Delay>,
 }
 
 impl RemoteMessageSink for Sink {
@@ -76,14 +76,14 @@ impl RemoteMessageSink for Sink {
     }
 }
 
-struct World {
-    network: Network,
-    identity: Identity,
-    epoch: Instant,
+pub(super) struct World {
+    pub(super) network: Network,
+    pub(super) identity: Identity,
+    pub(super) epoch: Instant,
 }
 
 impl World {
-    fn node(
+    pub(super) fn node(
         &self,
         number: u8,
         congestion: Congestion,
@@ -104,12 +104,12 @@ impl World {
     }
 }
 
-fn address(number: u8) -> SocketAddr {
+pub(super) fn address(number: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(number)))
 }
 
 /// Runs in simulated time.
-fn simulate<T>(run: impl AsyncFnOnce() -> Result<T, Error>) -> Result<T, Error> {
+pub(super) fn simulate<T>(run: impl AsyncFnOnce() -> Result<T, Error>) -> Result<T, Error> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build()?;
     let result = runtime.block_on(run());
@@ -117,7 +117,7 @@ fn simulate<T>(run: impl AsyncFnOnce() -> Result<T, Error>) -> Result<T, Error> 
     result
 }
 
-fn pipes(network: &Network, link: &Link) -> [PipeId; 2] {
+pub(super) fn pipes(network: &Network, link: &Link) -> [PipeId; 2] {
     let pipe = Pipe {
         rate: Some(link.bytes_per_second),
         delay: link.rtt / 2,
@@ -167,7 +167,7 @@ impl Pair {
 }
 
 /// Tells as many as the lanes take.
-async fn saturate(peer: Peer) {
+pub(super) async fn saturate(peer: Peer) {
     let paths: Vec<_> = (0..16).map(|n| format!("/user/target-{n}")).collect();
     let payload = vec![0x5a; TELL];
     for target_path in paths.iter().cycle() {

@@ -1,7 +1,8 @@
 //! The low-delay controller as quinn wants it, and a count of acknowledgements beside any controller.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
@@ -12,41 +13,52 @@ use crate::congestion::LowDelay;
 #[derive(Debug)]
 pub(super) struct LowDelayFactory;
 
+/// Bytes that were received on a connection.
+pub(super) type Received = Arc<AtomicU64>;
+
 impl ControllerFactory for LowDelayFactory {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Adapter(LowDelay::new(now, current_mtu)))
+        let control = LowDelay::new(now, current_mtu);
+        Box::new(Adapter { control, received: Arc::default() })
     }
 }
 
-struct Adapter(LowDelay);
+struct Adapter {
+    control: LowDelay,
+    /// Shared by clones; quinn builds a controller for each path, and tells it of no connection.
+    received: Arc<OnceLock<Received>>,
+}
 
 impl Controller for Adapter {
     fn on_ack(&mut self, _: Instant, sent: Instant, bytes: u64, _: bool, _: &RttEstimator) {
-        self.0.acked(sent, bytes);
+        self.control.acked(sent, bytes);
     }
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, _: Option<u64>) {
-        self.0.end_acks(now, in_flight, app_limited);
+        if let Some(received) = self.received.get() {
+            self.control.received(now, received.load(Ordering::Relaxed));
+        }
+        self.control.end_acks(now, in_flight, app_limited);
     }
 
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, persistent: bool, lost: u64) {
-        self.0.lost(now, sent, lost, persistent);
+        self.control.lost(now, sent, lost, persistent);
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
-        self.0.set_mtu(new_mtu);
+        self.control.set_mtu(new_mtu);
     }
 
     fn window(&self) -> u64 {
-        self.0.window()
+        self.control.window()
     }
 
     fn initial_window(&self) -> u64 {
-        self.0.initial_window()
+        self.control.initial_window()
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self(self.0.clone()))
+        Box::new(Self { control: self.control.clone(), received: Arc::clone(&self.received) })
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
@@ -64,9 +76,14 @@ impl ControllerFactory for CountingFactory {
     }
 }
 
-/// Packets acknowledged on the path whose controller this is.
-pub(super) fn acknowledged(controller: Box<dyn Controller>) -> u64 {
-    controller.into_any().downcast::<Counting>().map_or(0, |counting| counting.acknowledged)
+/// Packets acknowledged on the path whose controller this is, which from now on also hears how much is
+/// received.
+pub(super) fn acknowledged(controller: Box<dyn Controller>, received: &Received) -> u64 {
+    let Ok(counting) = controller.into_any().downcast::<Counting>() else { return 0 };
+    if let Ok(adapter) = counting.inner.into_any().downcast::<Adapter>() {
+        let _ = adapter.received.set(Arc::clone(received));
+    }
+    counting.acknowledged
 }
 
 struct Counting {

@@ -9,7 +9,7 @@ use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarI
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
-use super::congestion::acknowledged;
+use super::congestion::{Received, acknowledged};
 use super::settings::streams;
 use crate::address::Address;
 use crate::config::Config;
@@ -63,7 +63,16 @@ impl Generation {
 pub(crate) struct QuicLink {
     pub(super) connection: Connection,
     pub(super) limits: Limits,
-    pub(super) generation: Generation,
+    generation: Generation,
+    received: Received,
+}
+
+impl QuicLink {
+    pub(super) fn new(connection: Connection, limits: Limits, generation: Generation) -> Self {
+        let received = Received::default();
+        acknowledged(connection.congestion_state(), &received);
+        Self { connection, limits, generation, received }
+    }
 }
 
 impl Link for QuicLink {
@@ -134,7 +143,7 @@ impl Link for QuicLink {
         let frames = stats.frame_tx;
         // The last two are what probes a silent path.
         let asked = frames.stream + frames.max_stream_data + frames.ping + frames.immediate_ack;
-        let answered = acknowledged(self.connection.congestion_state());
+        let answered = acknowledged(self.connection.congestion_state(), &self.received);
         Echo { asked, answered, heard: stats.udp_rx.datagrams }
     }
 }
@@ -203,6 +212,8 @@ impl LaneReader for QuicReader {
             }
         };
         let Some(n) = read else { return Ok(false) };
+        let bytes: usize = self.batch[..n].iter().map(Bytes::len).sum();
+        self.link.received.fetch_add(bytes as u64, Ordering::Relaxed);
         chunks.extend(self.batch[..n].iter_mut().map(std::mem::take));
         if n == self.batch.len() && n < READ_BATCH {
             self.batch.resize(READ_BATCH, Bytes::new());

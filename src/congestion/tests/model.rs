@@ -1,5 +1,6 @@
 //! A bottleneck link and the flows through it, packet by packet, in simulated time: tail drop, random
-//! loss, a rate that changes, quinn's pacing, an acknowledgement for every second packet.
+//! loss, a rate that changes, quinn's pacing, an acknowledgement for every second packet. There is a
+//! link back of the same kind, in which acknowledgements wait behind the packets of flows that go there.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -9,6 +10,9 @@ use super::super::LowDelay;
 use super::super::cubic::Cubic;
 
 const MTU: u64 = 1452;
+
+/// What a packet with an acknowledgement alone takes of the link.
+const ACK: u64 = 80;
 
 pub(super) struct Link {
     /// Bytes per second, from a time on.
@@ -73,6 +77,8 @@ impl Control {
 
 pub(super) struct Flow {
     control: Control,
+    /// In which of the two directions it goes.
+    way: usize,
     starts: Duration,
     ends: Duration,
     in_flight: u64,
@@ -92,6 +98,7 @@ impl Flow {
     pub(super) fn new(control: Control, starts: u64, ends: u64) -> Self {
         Self {
             control,
+            way: 0,
             starts: Duration::from_secs(starts),
             ends: Duration::from_secs(ends),
             in_flight: 0,
@@ -105,6 +112,11 @@ impl Flow {
             unacked: Vec::new(),
             arrivals: Vec::new(),
         }
+    }
+
+    /// The same in the other direction.
+    pub(super) fn back(self) -> Self {
+        Self { way: 1, ..self }
     }
 
     /// Bytes per second that arrived between two times.
@@ -140,7 +152,8 @@ pub(super) struct Model {
     pub(super) drops: u64,
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     count: u64,
-    busy_until: Duration,
+    /// Until when each direction has something to carry.
+    busy_until: [Duration; 2],
     random: u64,
     epoch: Instant,
 }
@@ -153,7 +166,7 @@ impl Model {
             drops: 0,
             events: BinaryHeap::new(),
             count: 0,
-            busy_until: Duration::ZERO,
+            busy_until: [Duration::ZERO; 2],
             random: 0x9e37_79b9_7f4a_7c15,
             epoch: Instant::now(),
         }
@@ -224,17 +237,19 @@ impl Model {
     }
 
     fn transmit(&mut self, now: Duration, n: usize, packet: u64) {
-        let rate = Link::at(&self.link.rates, now);
-        let queued = self.busy_until.saturating_sub(now).as_secs_f64() * rate;
         let lost = self.chance() < self.link.loss;
+        let rate = Link::at(&self.link.rates, now);
+        let busy_until = &mut self.busy_until[self.flows[n].way];
+        let queued = busy_until.saturating_sub(now).as_secs_f64() * rate;
         if queued + MTU as f64 > self.link.buffer as f64 {
             self.drops += 1;
             return;
         }
-        self.busy_until = self.busy_until.max(now) + Duration::from_secs_f64(MTU as f64 / rate);
+        *busy_until = (*busy_until).max(now) + Duration::from_secs_f64(MTU as f64 / rate);
+        let through = *busy_until;
         if !lost {
             let half = Link::at(&self.link.rtts, now) / 2;
-            self.at(self.busy_until + half, Event::Arrive(n, packet, now));
+            self.at(through + half, Event::Arrive(n, packet, now));
         }
     }
 
@@ -243,17 +258,27 @@ impl Model {
         flow.arrivals.push((now, now - sent));
         flow.unacked.push(packet);
         if packet % 2 == 1 || flow.unacked.len() > 1 {
-            let half = Link::at(&self.link.rtts, now) / 2;
-            let acked = std::mem::take(&mut self.flows[n].unacked);
+            let acked = std::mem::take(&mut flow.unacked);
             let other = (acked.len() > 1).then(|| acked[0]);
-            self.at(now + half, Event::Ack(n, packet, other));
+            let rate = Link::at(&self.link.rates, now);
+            let back = &mut self.busy_until[1 - flow.way];
+            *back = (*back).max(now) + Duration::from_secs_f64(ACK as f64 / rate);
+            let through = *back;
+            let half = Link::at(&self.link.rtts, now) / 2;
+            self.at(through + half, Event::Ack(n, packet, other));
         }
     }
 
     fn ack(&mut self, now: Duration, n: usize, packet: u64, other: Option<u64>) {
         let clock = |at: Duration| self.epoch + at;
+        let way = self.flows[n].way;
+        let others = self.flows.iter().filter(|flow| flow.way != way);
+        let received = others.map(|flow| flow.arrivals.len() as u64 * MTU).sum();
         let flow = &mut self.flows[n];
         flow.acked_at = now;
+        if let Control::LowDelay(control) = &mut flow.control {
+            control.received(clock(now), received);
+        }
         let mut newest = None;
         for packet in [Some(packet), other].into_iter().flatten() {
             let found = flow.outstanding.iter().position(|&(p, _)| p == packet);
