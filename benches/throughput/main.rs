@@ -16,6 +16,7 @@
 //! | `latency` | `quic`, `quinn`, `tcp`, `in-process`, each with `/latency` | one tell at a time on an idle association; see `latency.rs` |
 //! | `rates` | `quic` | this crate's `ClusterTransport`, one target path, hence one tell lane |
 //! | | `quic-8-targets` | the same with eight target paths, spread over the default lanes |
+//! | | `quic-prompt` | as `quic`, with a sink that says it does not block (`may_block`), so that it is called where tells are received, as those of `tcp` and `quinn` are |
 //! | | `tcp` | `atomr_cluster::TcpClusterTransport` |
 //! | | `quinn` | bare quinn, with its Cubic: the same frames in 64 KiB chunks on one stream, cut and decoded |
 //! | | `in-process` | this crate's in-process backend |

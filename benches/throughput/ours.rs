@@ -20,11 +20,18 @@ pub(crate) struct Ours {
     _nodes: Vec<ClusterTransport>,
 }
 
-struct CountingSink(Arc<Counter>);
+struct CountingSink {
+    counter: Arc<Counter>,
+    may_block: bool,
+}
 
 impl RemoteMessageSink for CountingSink {
     fn deliver(&self, _: &Address, tell: RemoteTellRef<'_>) {
-        self.0.record(tell.target_path, tell.payload);
+        self.counter.record(tell.target_path, tell.payload);
+    }
+
+    fn may_block(&self) -> bool {
+        self.may_block
     }
 }
 
@@ -43,27 +50,35 @@ pub(crate) async fn quic(ca: &DevCa, config: Config) -> Result<Ours, Error> {
     quic_peers(ca, config, 1).await
 }
 
+/// The same, with a sink that says it does not block.
+pub(crate) async fn quic_prompt(ca: &DevCa, config: Config) -> Result<Ours, Error> {
+    let identity = identity(ca)?;
+    let node = || ClusterTransport::bind(config.clone(), &identity);
+    Ours::between(vec![node()?, node()?], false).await
+}
+
 /// One node and `peers` others.
 pub(crate) async fn quic_peers(ca: &DevCa, config: Config, peers: usize) -> Result<Ours, Error> {
     let identity = identity(ca)?;
     let node = |_| ClusterTransport::bind(config.clone(), &identity);
-    Ours::between((0..=peers).map(node).collect::<Result<_, _>>()?).await
+    Ours::between((0..=peers).map(node).collect::<Result<_, _>>()?, true).await
 }
 
 /// Two nodes on an in-process network.
 pub(crate) async fn in_process(config: Config) -> Result<Ours, Error> {
     let network = InProcessNetwork::new();
     let node = |host| ClusterTransport::in_process(config.clone(), &network, host);
-    Ours::between(vec![node("a")?, node("b")?]).await
+    Ours::between(vec![node("a")?, node("b")?], true).await
 }
 
 impl Ours {
     /// The first one sends to the others.
-    async fn between(nodes: Vec<ClusterTransport>) -> Result<Self, Error> {
+    async fn between(nodes: Vec<ClusterTransport>, may_block: bool) -> Result<Self, Error> {
         let counter = Arc::new(Counter::new());
         for node in &nodes {
             let (inbox, _) = gossip_inbox::<()>(1);
-            node.start(inbox, Arc::new(CountingSink(Arc::clone(&counter))))?;
+            let counter = Arc::clone(&counter);
+            node.start(inbox, Arc::new(CountingSink { counter, may_block }))?;
         }
         let mut peers = Vec::new();
         for node in &nodes[1..] {

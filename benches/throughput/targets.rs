@@ -20,13 +20,18 @@ enum Bound {
 
 use Bound::{AtLeast, AtMost};
 
-const TARGETS: [Target; 12] = [
+const TARGETS: [Target; 17] = [
     target("quic/64B", "rate", Some("tcp/"), AtLeast(20.0)),
     target("quic/1KiB", "rate", Some("tcp/"), AtLeast(6.0)),
     target("quic/64KiB", "rate", Some("tcp/"), AtLeast(3.0)),
     target("quic/64B", "rate", Some("quinn/"), AtLeast(0.8)),
     target("quic/1KiB", "rate", Some("quinn/"), AtLeast(0.85)),
     target("quic/64KiB", "rate", Some("quinn/"), AtLeast(0.9)),
+    target("quic-prompt/64B", "rate", Some("quinn/"), AtLeast(0.8)),
+    target("quic-prompt/1KiB", "rate", Some("quinn/"), AtLeast(0.85)),
+    target("quic-prompt/64KiB", "rate", Some("quinn/"), AtLeast(0.9)),
+    target("quic-prompt/latency", "one-way p50", Some("quinn/latency"), AtMost(1.5)),
+    target("quic-prompt/latency", "round-trip p50", Some("quinn/latency"), AtMost(1.5)),
     target("in-process/64B", "rate", Some("atomr-in-process/"), AtLeast(4.0)),
     target("quic-8-senders/", "rate", Some("quic-1-sender/"), AtLeast(0.9)),
     target("quic-32-peers/", "rate", Some("quic-1-peer/"), AtLeast(0.7)),

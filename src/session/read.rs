@@ -21,10 +21,6 @@ use crate::stream::{ControlReader, Intake};
 /// as long.
 const PINNED: usize = 128 * 1024;
 
-/// Bytes of tells that a sink which does not block is handed on the spot: some fifty small ones. More are
-/// worth a thread.
-const DIRECT: usize = 4 * 1024;
-
 pub(super) async fn read_control<L: Link>(
     shared: &Shared<L>,
     mut reader: ControlReader<L::Reader>,
@@ -131,21 +127,22 @@ async fn read_tells<L: Link>(
         if waiting > PINNED {
             run.compact();
         }
-        let (frames, len) = (run.frames, run.len);
+        let frames = run.frames;
         let pushed = lane.push(shared.inbound_epoch, next, run);
         next += frames;
         match pushed.map_err(|e| AssociationError::Protocol(e.to_string()))? {
             Pushed::Queued => {}
             Pushed::Fenced => return Err(shared.link.closed().await),
-            Pushed::StartDelivery => start_delivery(shared, lane.clone(), len),
+            Pushed::StartDelivery => start_delivery(shared, lane.clone()),
         }
     }
 }
 
-/// Hands `len` bytes that wait in the lane to the sink, and whatever comes meanwhile: on a thread that
-/// the sink may block, or, where it says that it does not and there is little to hand over, at once.
-/// Another thread takes tens of microseconds to wake up, as long as the rest of a tell's way.
-fn start_delivery<L: Link>(shared: &Shared<L>, lane: Arc<InboundLane>, len: usize) {
+/// Hands to the sink what waits in the lane, and whatever comes meanwhile: on a thread that the sink may
+/// block, or, where it says that it does not, at once. Another thread takes tens of microseconds to wake
+/// up, as long as the rest of a tell's way, and at full load competes with the workers for the cores. At
+/// once is one read's frames, some 200 kB at most.
+fn start_delivery<L: Link>(shared: &Shared<L>, lane: Arc<InboundLane>) {
     let (node, peer) = (Arc::clone(&shared.node), Arc::clone(&shared.peer));
     let deliver = move || {
         let handlers = node.handlers.get()?;
@@ -158,7 +155,7 @@ fn start_delivery<L: Link>(shared: &Shared<L>, lane: Arc<InboundLane>, len: usiz
         return;
     }
     let Some(handlers) = shared.node.handlers.get() else { return };
-    if len > DIRECT || !handlers.may_call_directly() {
+    if !handlers.may_call_directly() {
         tokio::task::spawn_blocking(deliver);
         return;
     }
