@@ -88,6 +88,7 @@ mod greet;
 mod hub;
 mod lane;
 mod link;
+mod log_limit;
 mod node;
 mod outbound;
 mod peer;

@@ -32,6 +32,9 @@ impl<B: Backend> Driver<B> {
             losses.extend(loss.map(|loss| (n, loss)));
         }
         self.report_losses(losses);
+        if let Some(left_out) = self.log.left_out(now.into_std()) {
+            warn!(left_out, "lines about this peer were left out of the log");
+        }
         self.release_if_idle(now);
         // What was pushed while a writer was on its way out woke nobody who is still there.
         if self.peer.has_pending() {
