@@ -85,6 +85,7 @@ mod error;
 mod event;
 mod frame;
 mod greet;
+mod greetings;
 mod hub;
 mod lane;
 mod link;

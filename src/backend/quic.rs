@@ -6,7 +6,7 @@ mod link;
 mod reset;
 mod settings;
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -290,6 +290,15 @@ impl Incoming for QuicIncoming {
 
     fn remote(&self) -> String {
         self.incoming.remote_address().to_string()
+    }
+
+    fn origin(&self) -> Option<IpAddr> {
+        Some(self.incoming.remote_address().ip())
+    }
+
+    fn put_off(self) {
+        // The peer's own retransmission comes in a moment (RFC 9002, section 6.2).
+        self.incoming.ignore();
     }
 
     async fn complete(self) -> Result<QuicLink, AssociationError> {
