@@ -63,6 +63,7 @@ pub struct Config {
     pub(crate) peer_budget: usize,
     pub(crate) node_budget: usize,
     pub(crate) gossip_budget: usize,
+    pub(crate) large_budget: usize,
     pub(crate) stream_window: u64,
     pub(crate) send_window: u64,
     pub(crate) max_peers: usize,
@@ -96,6 +97,7 @@ impl Config {
             peer_budget: 128 * 1024 * 1024,
             node_budget: 1024 * 1024 * 1024,
             gossip_budget: 256 * 1024,
+            large_budget: 32 * 1024 * 1024,
             stream_window: 1024 * 1024,
             send_window: 32 * 1024 * 1024,
             max_peers: 4096,
@@ -136,6 +138,7 @@ impl Config {
         range("peer_budget", self.peer_budget as u64, MIN_BUDGET, 1 << 50)?;
         range("node_budget", self.node_budget as u64, MIN_BUDGET, 1 << 50)?;
         range("gossip_budget", self.gossip_budget as u64, 1024, 1 << 30)?;
+        range("large_budget", self.large_budget as u64, MIN_BUDGET, 1 << 40)?;
         range("stream_window", self.stream_window, 16 * 1024, MAX_STREAM_WINDOW)?;
         range("send_window", self.send_window, 64 * 1024, 1 << 40)?;
         range("max_peers", self.max_peers as u64, 1, 1 << 24)?;
@@ -244,6 +247,10 @@ settings! {
     /// buffers, and once in the queue behind them. Default 1 MiB; a product of round-trip time and
     /// bandwidth above it is not filled by one lane. At most 8 MiB.
     stream_window: u64,
+    /// Bytes of tells longer than `stream_window` that are received from one peer at a time, from their first
+    /// byte until the sink has them. Default 32 MiB, at least room for one of the largest size. A lane whose
+    /// next tell finds no room waits, with what comes behind it, for the large tells of the other lanes.
+    large_budget: usize,
     /// Bytes that one connection holds sent and not acknowledged by the peer's transport. Default
     /// 32 MiB. Checked against `tell_lanes` and `stream_window`, so that tells cannot use it up.
     send_window: u64,

@@ -20,8 +20,11 @@ use crate::lane::Lane;
 use crate::sink::RemoteMessageSink;
 use crate::stats::ReceivedStats;
 
+mod large;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use large::{Grant, LargeFrames};
 
 /// All lanes from one peer.
 #[derive(Debug)]
@@ -36,6 +39,7 @@ pub(crate) struct Inbound {
     unacknowledged: AtomicUsize,
     /// Bytes that one lane may hold; its reader waits beyond.
     budget: usize,
+    large: LargeFrames,
     pub(crate) gossip_received: AtomicU64,
 }
 
@@ -47,8 +51,10 @@ struct InboundState {
 }
 
 impl Inbound {
-    pub(crate) fn new(budget: usize) -> Self {
+    /// `large`: bytes of frames over `budget` that all lanes may hold.
+    pub(crate) fn new(budget: usize, large: usize) -> Self {
         Self {
+            large: LargeFrames::new(budget, large),
             state: Mutex::default(),
             delivered: Notify::new(),
             ack_now: Notify::new(),
@@ -57,6 +63,11 @@ impl Inbound {
             budget,
             gossip_received: AtomicU64::new(0),
         }
+    }
+
+    /// Where its lanes ask for room for large frames.
+    pub(crate) fn large(&self) -> LargeFrames {
+        self.large.clone()
     }
 
     /// Begins a new epoch: from here on nothing that an earlier connection's readers hold is taken.
@@ -171,6 +182,14 @@ impl Inbound {
     }
 }
 
+/// What waits in a lane.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    pub(crate) bytes: usize,
+    /// Pieces that are where they were received.
+    pub(crate) in_place: usize,
+}
+
 /// One lane from one peer.
 #[derive(Debug)]
 pub(crate) struct InboundLane {
@@ -188,6 +207,8 @@ struct LaneState {
     position: Arc<AtomicU64>,
     queue: VecDeque<Waiting>,
     bytes: usize,
+    /// Pieces that are where they were received.
+    in_place: usize,
     /// A thread is handing frames to the sink.
     delivering: bool,
     stats: ReceivedStats,
@@ -221,6 +242,7 @@ impl InboundLane {
             position: Arc::default(),
             queue: VecDeque::new(),
             bytes: 0,
+            in_place: 0,
             delivering: false,
             stats: ReceivedStats::default(),
         };
@@ -252,6 +274,7 @@ impl InboundLane {
             return Ok(Pushed::Queued);
         }
         state.bytes += run.len;
+        state.in_place += run.pieces_in_place();
         state.stats.waiting_frames += run.frames;
         let position = Arc::clone(&state.position);
         state.queue.push_back(Waiting { first, run, epoch, position });
@@ -264,7 +287,7 @@ impl InboundLane {
 
     /// Waits until the lane has room for more; a fenced reader returns too, and finds out. Returns how
     /// much waits in it already. Cancel-safe.
-    pub(crate) async fn room(&self, inbound: &Inbound, epoch: u64) -> usize {
+    pub(crate) async fn room(&self, inbound: &Inbound, epoch: u64) -> Waits {
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
@@ -272,7 +295,7 @@ impl InboundLane {
             {
                 let state = self.lock();
                 if state.bytes < inbound.budget || state.epoch != epoch {
-                    return state.bytes;
+                    return Waits { bytes: state.bytes, in_place: state.in_place };
                 }
             }
             room.await;
@@ -332,8 +355,12 @@ pub(crate) fn deliver(
         for waiting in batch.drain(..) {
             let done = deliver_run(from, lane.lane, &waiting, sink, report);
             let Run { frames, len, .. } = waiting.run;
+            let in_place = waiting.run.pieces_in_place();
+            // Before there is said to be room.
+            drop(waiting);
             let mut state = lane.lock();
             state.bytes -= len;
+            state.in_place -= in_place;
             state.stats.waiting_frames -= frames;
             state.stats.delivered_frames += frames - done.refused;
             state.stats.refused_frames += done.refused;

@@ -10,6 +10,7 @@ use crate::frame::{FrameDecoder, RemoteTellRef};
 use crate::sink::RecordingSink;
 
 const LANE: Lane = Lane::Tell(0);
+const LARGE: usize = 32 << 20;
 
 fn from() -> Address {
     "akka.quic://s@h:1".parse().unwrap()
@@ -32,7 +33,7 @@ fn run(numbers: std::ops::Range<u64>) -> Run {
 
 fn whole(bytes: Bytes, frames: u64) -> Run {
     let len = bytes.len();
-    Run { frames, len, pieces: vec![bytes], in_place: true }
+    Run { frames, len, pieces: vec![bytes], in_place: true, granted: None }
 }
 
 fn delivered(sink: &RecordingSink) -> Vec<u64> {
@@ -48,7 +49,7 @@ fn go(inbound: &Inbound, lane: &InboundLane, sink: &dyn RemoteMessageSink) -> Ve
 
 #[test]
 fn what_was_received_before_is_left_out() {
-    let inbound = Inbound::new(1 << 20);
+    let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));
     let sink = RecordingSink::default();
     let epoch = inbound.fence();
@@ -68,7 +69,7 @@ fn what_was_received_before_is_left_out() {
 
 #[test]
 fn an_old_connection_s_reader_is_fenced() {
-    let inbound = Inbound::new(1 << 20);
+    let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));
     let old = inbound.fence();
     let lane = inbound.lane(old, LANE).unwrap();
@@ -82,7 +83,7 @@ fn an_old_connection_s_reader_is_fenced() {
 
 #[test]
 fn a_new_instance_numbers_anew_and_old_acknowledgements_are_not_said_to_it() {
-    let inbound = Inbound::new(1 << 20);
+    let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));
     let epoch = inbound.fence();
     let lane = inbound.lane(epoch, LANE).unwrap();
@@ -107,7 +108,7 @@ fn a_panicking_sink_loses_nobody_else_s_tell() {
             self.0.deliver(from, tell);
         }
     }
-    let inbound = Inbound::new(1 << 20);
+    let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));
     let epoch = inbound.fence();
     let lane = inbound.lane(epoch, LANE).unwrap();
@@ -153,7 +154,7 @@ proptest! {
 
 #[test]
 fn a_frame_that_is_none_is_reported() {
-    let inbound = Inbound::new(1 << 20);
+    let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));
     let epoch = inbound.fence();
     let lane = inbound.lane(epoch, LANE).unwrap();
@@ -169,7 +170,7 @@ fn a_frame_that_is_none_is_reported() {
 
 #[tokio::test]
 async fn a_full_lane_makes_its_reader_wait() {
-    let inbound = Arc::new(Inbound::new(100));
+    let inbound = Arc::new(Inbound::new(100, LARGE));
     inbound.adopt(instance(1));
     let epoch = inbound.fence();
     let lane = inbound.lane(epoch, LANE).unwrap();
@@ -182,7 +183,7 @@ async fn a_full_lane_makes_its_reader_wait() {
 }
 
 /// Whether the future is still pending after one poll.
-async fn futures_pending(future: &mut std::pin::Pin<&mut impl Future<Output = usize>>) -> bool {
+async fn futures_pending(future: &mut std::pin::Pin<&mut impl Future<Output = Waits>>) -> bool {
     tokio::select! {
         biased;
         _ = future.as_mut() => false,
@@ -199,7 +200,7 @@ fn acknowledgements_follow_a_slow_sink_tell_by_tell() {
             self.0.lock().unwrap().recv().unwrap();
         }
     }
-    let inbound = Inbound::new(1 << 20);
+    let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));
     let epoch = inbound.fence();
     let lane = inbound.lane(epoch, LANE).unwrap();
@@ -255,7 +256,7 @@ fn frames_are_left_out_across_pieces() {
     let pieces: Vec<_> = [0..3, 3..4, 4..9].into_iter().flat_map(|n| run(n).pieces).collect();
     let len = pieces.iter().map(Bytes::len).sum();
     for skip in 0..12 {
-        let mut run = Run { pieces: pieces.clone(), frames: 9, len, in_place: true };
+        let mut run = Run { pieces: pieces.clone(), frames: 9, len, in_place: true, granted: None };
         assert_eq!(run.skip(skip), Ok(skip.min(9)));
         assert_eq!(run.frames, 9 - skip.min(9));
         assert_eq!(run.len, self::run(skip.min(9)..9).len);

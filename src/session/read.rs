@@ -20,6 +20,9 @@ use crate::stream::{ControlReader, Intake};
 /// as long.
 const PINNED: usize = 128 * 1024;
 
+/// And as many pieces, which may be much smaller than what they keep.
+pub(crate) const PINNED_PIECES: usize = 16;
+
 /// Bytes of tells that a sink which does not block is handed on the spot: some fifty small ones. More are
 /// worth a thread.
 const DIRECT: usize = 4 * 1024;
@@ -123,11 +126,12 @@ async fn read_tells<L: Link>(
     let Some(lane) = inbound.lane(shared.inbound_epoch, id) else {
         return Err(shared.link.closed().await);
     };
+    intake.ask(inbound.large());
     let mut next = first;
     loop {
-        let waiting = lane.room(inbound, shared.inbound_epoch).await;
+        let waits = lane.room(inbound, shared.inbound_epoch).await;
         let Some(mut run) = intake.run().await? else { return Ok(()) };
-        if waiting > PINNED {
+        if waits.bytes > PINNED || waits.in_place >= PINNED_PIECES {
             run.compact();
         }
         let (frames, len) = (run.frames, run.len);
