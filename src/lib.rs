@@ -90,6 +90,7 @@ mod hub;
 mod lane;
 mod link;
 mod log_limit;
+mod memory;
 mod node;
 mod outbound;
 mod peer;
