@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::address::Address;
 use crate::control::{Instance, Resume};
@@ -26,6 +26,10 @@ mod tests;
 
 pub(crate) use large::{Grant, LargeFrames};
 
+/// Pieces from one peer that may wait for the sink where they came in, in all its lanes. Each may keep a
+/// batch of packets, of up to 64 KiB.
+pub(crate) const IN_PLACE: usize = 128;
+
 /// All lanes from one peer.
 #[derive(Debug)]
 pub(crate) struct Inbound {
@@ -40,6 +44,8 @@ pub(crate) struct Inbound {
     /// Bytes that one lane may hold; its reader waits beyond.
     budget: usize,
     large: LargeFrames,
+    /// How many more pieces may wait where they were received.
+    in_place: Arc<Semaphore>,
     pub(crate) gossip_received: AtomicU64,
 }
 
@@ -55,6 +61,7 @@ impl Inbound {
     pub(crate) fn new(budget: usize, large: usize) -> Self {
         Self {
             large: LargeFrames::new(budget, large),
+            in_place: Arc::new(Semaphore::new(IN_PLACE)),
             state: Mutex::default(),
             delivered: Notify::new(),
             ack_now: Notify::new(),
@@ -68,6 +75,15 @@ impl Inbound {
     /// Where its lanes ask for room for large frames.
     pub(crate) fn large(&self) -> LargeFrames {
         self.large.clone()
+    }
+
+    /// Leaves a run where it was received, if there are few such pieces; else it is copied.
+    pub(crate) fn settle(&self, run: &mut Run) {
+        let Ok(pieces) = u32::try_from(run.pieces_in_place()) else { return run.compact() };
+        match Arc::clone(&self.in_place).try_acquire_many_owned(pieces) {
+            Ok(kept) => run.held.push(Arc::new(kept)),
+            Err(_) => run.compact(),
+        }
     }
 
     /// Begins a new epoch: from here on nothing that an earlier connection's readers hold is taken.
@@ -182,14 +198,6 @@ impl Inbound {
     }
 }
 
-/// What waits in a lane.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Waits {
-    pub(crate) bytes: usize,
-    /// Pieces that are where they were received.
-    pub(crate) in_place: usize,
-}
-
 /// One lane from one peer.
 #[derive(Debug)]
 pub(crate) struct InboundLane {
@@ -207,8 +215,6 @@ struct LaneState {
     position: Arc<AtomicU64>,
     queue: VecDeque<Waiting>,
     bytes: usize,
-    /// Pieces that are where they were received.
-    in_place: usize,
     /// A thread is handing frames to the sink.
     delivering: bool,
     stats: ReceivedStats,
@@ -242,7 +248,6 @@ impl InboundLane {
             position: Arc::default(),
             queue: VecDeque::new(),
             bytes: 0,
-            in_place: 0,
             delivering: false,
             stats: ReceivedStats::default(),
         };
@@ -274,7 +279,6 @@ impl InboundLane {
             return Ok(Pushed::Queued);
         }
         state.bytes += run.len;
-        state.in_place += run.pieces_in_place();
         state.stats.waiting_frames += run.frames;
         let position = Arc::clone(&state.position);
         state.queue.push_back(Waiting { first, run, epoch, position });
@@ -287,7 +291,7 @@ impl InboundLane {
 
     /// Waits until the lane has room for more; a fenced reader returns too, and finds out. Returns how
     /// much waits in it already. Cancel-safe.
-    pub(crate) async fn room(&self, inbound: &Inbound, epoch: u64) -> Waits {
+    pub(crate) async fn room(&self, inbound: &Inbound, epoch: u64) -> usize {
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
@@ -295,7 +299,7 @@ impl InboundLane {
             {
                 let state = self.lock();
                 if state.bytes < inbound.budget || state.epoch != epoch {
-                    return Waits { bytes: state.bytes, in_place: state.in_place };
+                    return state.bytes;
                 }
             }
             room.await;
@@ -355,12 +359,10 @@ pub(crate) fn deliver(
         for waiting in batch.drain(..) {
             let done = deliver_run(from, lane.lane, &waiting, sink, report);
             let Run { frames, len, .. } = waiting.run;
-            let in_place = waiting.run.pieces_in_place();
             // Before there is said to be room.
             drop(waiting);
             let mut state = lane.lock();
             state.bytes -= len;
-            state.in_place -= in_place;
             state.stats.waiting_frames -= frames;
             state.stats.delivered_frames += frames - done.refused;
             state.stats.refused_frames += done.refused;

@@ -3,10 +3,10 @@
 use crate::backend::quic::link::READ_BATCH;
 use crate::backend::quic::{INCOMING_BUFFERS, UNADMITTED_WINDOW};
 use crate::config::Config;
+use crate::delivery::IN_PLACE;
 use crate::frame::MAX_FRAME;
 use crate::greetings::MAX_GREETING;
 use crate::lane::{MAX_STREAMS, MAX_TELL_LANES};
-use crate::session::read::PINNED_PIECES;
 
 const KIB: u64 = 1024;
 
@@ -40,7 +40,8 @@ impl Config {
     /// each peer  gossip_budget + 2 MiB
     ///            + 18 streams x (2.5 x stream_window + 32 KiB)              in QUIC's buffers
     ///            + 16 lanes   x (2.5 x stream_window + 32 x max_udp_payload waiting, or being gathered
-    ///                            + 48 x 64 KiB kept by pieces + 32 KiB of a thread)
+    ///                            + 32 KiB of a thread)
+    ///            + 128 x 64 KiB kept by pieces of batches
     ///            + 1.5 x large_budget + 1.5 x 16 MiB of gossip being gathered + 96 KiB
     /// ```
     ///
@@ -66,13 +67,13 @@ impl Config {
 
     fn from_peer(&self) -> u64 {
         let run = READ_BATCH as u64 * u64::from(self.max_udp_payload);
-        let kept = (PINNED_PIECES + READ_BATCH) as u64 * BATCH;
         // A queue takes one run beyond its bound; gathering, a buffer grows by halves at worst.
-        let lane = self.stream_window + run + grown(self.stream_window) + kept + SINK_THREAD;
+        let lane = self.stream_window + run + grown(self.stream_window) + SINK_THREAD;
         let gossip = self.gossip_budget as u64 + GOSSIP_IN_FLIGHT + grown(MAX_FRAME as u64);
         ASSOCIATION
             + u64::from(MAX_STREAMS) * (buffered(self.stream_window) + 32 * KIB)
             + u64::from(MAX_TELL_LANES) * lane
+            + IN_PLACE as u64 * BATCH
             + grown(self.large_budget as u64)
             + gossip
     }
@@ -99,7 +100,7 @@ mod tests {
         let config = Config::builder("sys").build().unwrap();
         let limit = |peers| config.memory_limit(peers);
         assert_eq!(limit(0) / MIB, 112);
-        assert_eq!(config.from_peer() / MIB, 211);
+        assert_eq!(config.from_peer() / MIB, 171);
         // Up to eight peers each can have their whole budget, twice; then the node's holds.
         assert_eq!(limit(8) - limit(0), 8 * (config.from_peer() + 256 * MIB));
         assert_eq!(limit(50) - limit(0), 50 * config.from_peer() + 2048 * MIB);

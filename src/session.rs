@@ -1,7 +1,7 @@
 //! The tasks of one active link: a writer per lane that has something to send, a reader per lane that
 //! the peer opens, and the control lane both ways.
 
-pub(crate) mod read;
+mod read;
 mod write;
 
 use std::sync::Arc;

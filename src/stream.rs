@@ -87,7 +87,7 @@ impl<R: LaneReader> Intake<R> {
             if !self.chunks.is_empty() {
                 if let Some(mut run) = self.decoder.push_all(&mut self.chunks).map_err(refused)? {
                     // A frame under way was the first to be completed.
-                    run.granted = self.granted.take().map(|grant| Arc::new(grant) as _);
+                    run.held.extend(self.granted.take().map(|grant| Arc::new(grant) as _));
                     return Ok(Some(run));
                 }
                 let held = self.decoder.pending();

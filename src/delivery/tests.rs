@@ -33,7 +33,7 @@ fn run(numbers: std::ops::Range<u64>) -> Run {
 
 fn whole(bytes: Bytes, frames: u64) -> Run {
     let len = bytes.len();
-    Run { frames, len, pieces: vec![bytes], in_place: true, granted: None }
+    Run { frames, len, pieces: vec![bytes], in_place: true, held: vec![] }
 }
 
 fn delivered(sink: &RecordingSink) -> Vec<u64> {
@@ -45,6 +45,29 @@ fn go(inbound: &Inbound, lane: &InboundLane, sink: &dyn RemoteMessageSink) -> Ve
     let faults = Mutex::new(Vec::new());
     deliver(&from(), inbound, lane, sink, &|fault| faults.lock().unwrap().push(fault));
     faults.into_inner().unwrap()
+}
+
+#[test]
+fn few_pieces_of_a_peer_stay_where_they_came_in() {
+    let inbound = Inbound::new(1 << 20, LARGE);
+    let sparse = || {
+        let pieces: Vec<_> = (0..32).flat_map(|n| run(n..n + 1).pieces).collect();
+        let len = pieces.iter().map(Bytes::len).sum();
+        Run { frames: 32, len, pieces, in_place: true, held: vec![] }
+    };
+    let mut runs = Vec::new();
+    for _ in 0..10 {
+        let mut run = sparse();
+        inbound.settle(&mut run);
+        runs.push(run);
+    }
+    let in_place = |runs: &[Run]| runs.iter().map(Run::pieces_in_place).sum::<usize>();
+    assert_eq!(in_place(&runs), IN_PLACE);
+    assert!(runs.iter().all(|run| run.frames == 32));
+    runs.clear();
+    let mut run = sparse();
+    inbound.settle(&mut run);
+    assert_eq!(run.pieces_in_place(), 32, "they were given back");
 }
 
 #[test]
@@ -183,7 +206,7 @@ async fn a_full_lane_makes_its_reader_wait() {
 }
 
 /// Whether the future is still pending after one poll.
-async fn futures_pending(future: &mut std::pin::Pin<&mut impl Future<Output = Waits>>) -> bool {
+async fn futures_pending(future: &mut std::pin::Pin<&mut impl Future<Output = usize>>) -> bool {
     tokio::select! {
         biased;
         _ = future.as_mut() => false,
@@ -256,7 +279,7 @@ fn frames_are_left_out_across_pieces() {
     let pieces: Vec<_> = [0..3, 3..4, 4..9].into_iter().flat_map(|n| run(n).pieces).collect();
     let len = pieces.iter().map(Bytes::len).sum();
     for skip in 0..12 {
-        let mut run = Run { pieces: pieces.clone(), frames: 9, len, in_place: true, granted: None };
+        let mut run = Run { pieces: pieces.clone(), frames: 9, len, in_place: true, held: vec![] };
         assert_eq!(run.skip(skip), Ok(skip.min(9)));
         assert_eq!(run.frames, 9 - skip.min(9));
         assert_eq!(run.len, self::run(skip.min(9)..9).len);

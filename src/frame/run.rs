@@ -18,8 +18,8 @@ pub(crate) struct Run {
     pub(crate) len: usize,
     /// Whether a piece is still where it was received.
     pub(crate) in_place: bool,
-    /// What is to be given back when the frames are done with: room that a large one was granted.
-    pub(crate) granted: Option<Arc<dyn Debug + Send + Sync>>,
+    /// What is to be given back when the frames are done with.
+    pub(crate) held: Vec<Arc<dyn Debug + Send + Sync>>,
 }
 
 impl Run {

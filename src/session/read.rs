@@ -20,9 +20,6 @@ use crate::stream::{ControlReader, Intake};
 /// as long.
 const PINNED: usize = 128 * 1024;
 
-/// And as many pieces, which may be much smaller than what they keep.
-pub(crate) const PINNED_PIECES: usize = 16;
-
 /// Bytes of tells that a sink which does not block is handed on the spot: some fifty small ones. More are
 /// worth a thread.
 const DIRECT: usize = 4 * 1024;
@@ -129,10 +126,12 @@ async fn read_tells<L: Link>(
     intake.ask(inbound.large());
     let mut next = first;
     loop {
-        let waits = lane.room(inbound, shared.inbound_epoch).await;
+        let waiting = lane.room(inbound, shared.inbound_epoch).await;
         let Some(mut run) = intake.run().await? else { return Ok(()) };
-        if waits.bytes > PINNED || waits.in_place >= PINNED_PIECES {
-            run.compact();
+        match waiting > PINNED {
+            true => run.compact(),
+            false if run.in_place => inbound.settle(&mut run),
+            false => {}
         }
         let (frames, len) = (run.frames, run.len);
         let pushed = lane.push(shared.inbound_epoch, next, run);
