@@ -55,7 +55,7 @@ impl Config {
             + BATCHES * PACKETS * u64::from(self.max_udp_payload)
             + MAX_GREETING as u64 * (ASSOCIATION + HANDSHAKE + buffered(UNADMITTED_WINDOW.into()))
             + INCOMING_BUFFERS;
-        node + self.outbound(peers) + peers.saturating_mul(self.from_peer())
+        node + self.outbound(peers) + peers.saturating_mul(self.for_peer())
     }
 
     /// Queues, and once more where QUIC has copies of small chunks.
@@ -65,7 +65,7 @@ impl Config {
         2 * peers.saturating_mul(peer).min(self.node_budget as u64)
     }
 
-    fn from_peer(&self) -> u64 {
+    fn for_peer(&self) -> u64 {
         let run = READ_BATCH as u64 * u64::from(self.max_udp_payload);
         // A queue takes one run beyond its bound; gathering, a buffer grows by halves at worst.
         let lane = self.stream_window + run + grown(self.stream_window) + SINK_THREAD;
@@ -100,10 +100,10 @@ mod tests {
         let config = Config::builder("sys").build().unwrap();
         let limit = |peers| config.memory_limit(peers);
         assert_eq!(limit(0) / MIB, 112);
-        assert_eq!(config.from_peer() / MIB, 171);
+        assert_eq!(config.for_peer() / MIB, 171);
         // Up to eight peers each can have their whole budget, twice; then the node's holds.
-        assert_eq!(limit(8) - limit(0), 8 * (config.from_peer() + 256 * MIB));
-        assert_eq!(limit(50) - limit(0), 50 * config.from_peer() + 2048 * MIB);
+        assert_eq!(limit(8) - limit(0), 8 * (config.for_peer() + 256 * MIB));
+        assert_eq!(limit(50) - limit(0), 50 * config.for_peer() + 2048 * MIB);
     }
 
     #[test]
