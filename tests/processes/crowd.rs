@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::child::Process;
+use crate::child::{Process, patient};
 use crate::message::{Command, Options, Report};
 use crate::setup::Folder;
 
@@ -25,7 +25,7 @@ async fn all(crowd: &mut [Process], command: impl Fn() -> Command) -> u64 {
 #[tokio::test]
 async fn a_crowd_of_256_joins_and_leaves_and_what_it_took_comes_back() {
     let folder = Folder::new();
-    let forgetful = Options { retention_ms: 200, ..Options::default() };
+    let forgetful = Options { retention_ms: 200, ..patient() };
     let mut node = Process::start(&folder, &forgetful).await;
     let to = node.address.to_string();
     let before = node.report().await;

@@ -17,6 +17,7 @@ pub(crate) struct Options {
     pub(crate) large_budget: usize,
     pub(crate) retention_ms: u64,
     pub(crate) idle_timeout_ms: u64,
+    pub(crate) dial_timeout_ms: u64,
     /// How many tells the sink takes before it blocks.
     pub(crate) takes: Option<u64>,
     /// How long the sink takes for each.
@@ -34,6 +35,7 @@ impl Default for Options {
             large_budget: 32 << 20,
             retention_ms: 60_000,
             idle_timeout_ms: 10_000,
+            dial_timeout_ms: 2_000,
             takes: None,
             pause_us: 0,
         }

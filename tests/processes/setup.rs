@@ -59,7 +59,7 @@ pub(crate) fn config(options: &Options) -> Config {
         .retention(ms(options.retention_ms))
         .idle_timeout(ms(options.idle_timeout_ms))
         .keep_alive(ms(options.idle_timeout_ms / 5))
-        .dial_timeout(ms(2_000))
+        .dial_timeout(ms(options.dial_timeout_ms))
         .backoff_min(ms(10))
         .backoff_max(ms(200))
         .build()
