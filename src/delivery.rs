@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::address::Address;
 use crate::control::{Instance, Resume};
@@ -20,8 +20,15 @@ use crate::lane::Lane;
 use crate::sink::RemoteMessageSink;
 use crate::stats::ReceivedStats;
 
+mod large;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use large::{Grant, LargeFrames};
+
+/// Pieces from one peer that may wait for the sink where they came in, in all its lanes. Each may keep a
+/// batch of packets, of up to 64 KiB.
+pub(crate) const IN_PLACE: usize = 128;
 
 /// All lanes from one peer.
 #[derive(Debug)]
@@ -36,6 +43,9 @@ pub(crate) struct Inbound {
     unacknowledged: AtomicUsize,
     /// Bytes that one lane may hold; its reader waits beyond.
     budget: usize,
+    large: LargeFrames,
+    /// How many more pieces may wait where they were received.
+    in_place: Arc<Semaphore>,
     pub(crate) gossip_received: AtomicU64,
 }
 
@@ -47,8 +57,11 @@ struct InboundState {
 }
 
 impl Inbound {
-    pub(crate) fn new(budget: usize) -> Self {
+    /// `large`: bytes of frames over `budget` that all lanes may hold.
+    pub(crate) fn new(budget: usize, large: usize) -> Self {
         Self {
+            large: LargeFrames::new(budget, large),
+            in_place: Arc::new(Semaphore::new(IN_PLACE)),
             state: Mutex::default(),
             delivered: Notify::new(),
             ack_now: Notify::new(),
@@ -56,6 +69,20 @@ impl Inbound {
             unacknowledged: AtomicUsize::new(0),
             budget,
             gossip_received: AtomicU64::new(0),
+        }
+    }
+
+    /// Where its lanes ask for room for large frames.
+    pub(crate) fn large(&self) -> LargeFrames {
+        self.large.clone()
+    }
+
+    /// Leaves a run where it was received, if there are few such pieces; else it is copied.
+    pub(crate) fn settle(&self, run: &mut Run) {
+        let Ok(pieces) = u32::try_from(run.pieces_in_place()) else { return run.compact() };
+        match Arc::clone(&self.in_place).try_acquire_many_owned(pieces) {
+            Ok(kept) => run.held.push(Arc::new(kept)),
+            Err(_) => run.compact(),
         }
     }
 
@@ -332,6 +359,8 @@ pub(crate) fn deliver(
         for waiting in batch.drain(..) {
             let done = deliver_run(from, lane.lane, &waiting, sink, report);
             let Run { frames, len, .. } = waiting.run;
+            // Before there is said to be room.
+            drop(waiting);
             let mut state = lane.lock();
             state.bytes -= len;
             state.stats.waiting_frames -= frames;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{Instrument, warn};
+use tracing::{Instrument, debug, warn};
 
 use crate::association::{Association, Input, LinkId, Timing};
 use crate::control::Instance;
@@ -24,6 +24,7 @@ use crate::greet::Greeted;
 use crate::hub::Hub;
 use crate::lane::Lane;
 use crate::link::{Backend, Link};
+use crate::log_limit::LogLimit;
 use crate::node::{Node, Phase};
 use crate::outbound::Loss;
 use crate::peer::PeerCore;
@@ -62,6 +63,10 @@ pub(crate) enum DriverInput<L: Link> {
     },
 }
 
+/// Lines about one peer.
+const LOG_BURST: u32 = 20;
+const LOG_REFILL: Duration = Duration::from_secs(5);
+
 pub(crate) struct Driver<B: Backend> {
     hub: Arc<Hub<B>>,
     node: Arc<Node>,
@@ -84,6 +89,7 @@ pub(crate) struct Driver<B: Backend> {
     idle_since: Instant,
     /// Threads that give lost tells back.
     giving_back: JoinSet<()>,
+    log: LogLimit,
 }
 
 struct Candidate<L: Link> {
@@ -129,6 +135,7 @@ impl<B: Backend> Driver<B> {
             one_way: OneWay::default(),
             idle_since: Instant::now(),
             giving_back: JoinSet::new(),
+            log: LogLimit::new(LOG_BURST, LOG_REFILL),
         }
     }
 
@@ -241,15 +248,27 @@ impl<B: Backend> Driver<B> {
         }
     }
 
+    /// Whether one more line about this peer may be logged.
+    fn may_log(&mut self) -> bool {
+        let now = Instant::now().into_std();
+        self.log.line(now) && self.node.may_log(now)
+    }
+
     fn fault(&mut self, fault: Fault) {
         let peer = self.peer.address.clone();
         match fault {
             Fault::SinkPanicked(lane) => {
-                warn!(%lane, "the sink panicked on a tell");
+                match self.may_log() {
+                    true => warn!(%lane, "the sink panicked on a tell"),
+                    false => debug!(%lane, "the sink panicked on a tell"),
+                }
                 self.node.emit(Event::SinkPanicked { peer, lane });
             }
             Fault::Frame { lane, error, epoch } => {
-                warn!(%lane, %error, "a frame was refused");
+                match self.may_log() {
+                    true => warn!(%lane, %error, "a frame was refused"),
+                    false => debug!(%lane, %error, "a frame was refused"),
+                }
                 let reason = AssociationError::Protocol(format!("{lane} lane: {error}"));
                 self.node.emit(Event::FrameRefused { peer, lane, error });
                 // One from a queue that outlived its connection is not the present one's fault.
@@ -275,7 +294,10 @@ impl<B: Backend> Driver<B> {
         for (n, loss) in &losses {
             let (peer, lane) = (self.peer.address.clone(), Lane::Tell(*n));
             let Loss { frames, bytes, reason, .. } = *loss;
-            warn!(%lane, frames, bytes, ?reason, "tells lost");
+            match self.may_log() {
+                true => warn!(%lane, frames, bytes, ?reason, "tells lost"),
+                false => debug!(%lane, frames, bytes, ?reason, "tells lost"),
+            }
             self.node.emit(Event::TellsLost { peer, lane, frames, bytes, reason });
         }
         if losses.is_empty() || self.node.dead_letters.get().is_none() {

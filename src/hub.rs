@@ -3,18 +3,16 @@
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::address::Address;
 use crate::driver::{Driver, DriverInput};
 use crate::error::{AssociationError, PeerError};
 use crate::greet;
+use crate::greetings::Greetings;
 use crate::link::{Backend, Incoming, Link};
 use crate::node::{Node, Phase};
 use crate::peer::PeerCore;
-
-/// Handshakes and greetings of others that may be under way at a time.
-const MAX_GREETING: usize = 256;
 
 /// Inputs that wait for one driver; their senders wait beyond.
 const DRIVER_INBOX: usize = 64;
@@ -99,11 +97,11 @@ fn spawn_driver<B: Backend>(hub: &Weak<Hub<B>>, peer: Arc<PeerCore>) {
 
 async fn accept<B: Backend>(hub: Arc<Hub<B>>) {
     let mut phase = hub.node.phase.subscribe();
-    let greeting = Arc::new(Semaphore::new(MAX_GREETING));
+    let greetings = Greetings::new();
     loop {
         // At the limit nobody new is taken in; the backend sheds what comes beyond its own.
         let next = async {
-            let permit = Arc::clone(&greeting).acquire_owned().await.ok()?;
+            let permit = greetings.turn().await?;
             Some((permit, hub.backend.accept().await?))
         };
         let next = tokio::select! {
@@ -111,6 +109,10 @@ async fn accept<B: Backend>(hub: Arc<Hub<B>>) {
             _ = phase.wait_for(|phase| matches!(phase, Phase::Closing { .. })) => None,
         };
         let Some((permit, incoming)) = next else { break };
+        let Some(permit) = permit.of(incoming.origin()) else {
+            incoming.put_off();
+            continue;
+        };
         let hub = Arc::clone(&hub);
         tokio::spawn(async move {
             hub.incoming(incoming).await;

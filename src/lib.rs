@@ -87,9 +87,12 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzz_support;
 mod greet;
+mod greetings;
 mod hub;
 mod lane;
 mod link;
+mod log_limit;
+mod memory;
 mod node;
 mod outbound;
 mod peer;

@@ -4,6 +4,8 @@
 //! Limits, queues, order, acknowledgements and errors all lie above it, so they are the same for
 //! every backend.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 
 use crate::address::Address;
@@ -42,6 +44,12 @@ pub(crate) trait Incoming: Send + 'static {
 
     /// Who it seems to be, for messages.
     fn remote(&self) -> String;
+
+    /// The host that it comes from, where the backend has such.
+    fn origin(&self) -> Option<IpAddr>;
+
+    /// Leaves it unanswered, so that it asks again.
+    fn put_off(self);
 
     /// Completes the handshake.
     fn complete(self) -> impl Future<Output = Result<Self::Link, AssociationError>> + Send;

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::dead_letters::DeadLetters;
 use crate::error::{AssociationError, BindError, PeerError};
 use crate::event::Event;
+use crate::log_limit::LogLimit;
 use crate::outbound::Budget;
 use crate::peer::PeerCore;
 use crate::sink::{GossipReceiver, RemoteMessageSink};
@@ -90,6 +91,7 @@ pub(crate) struct Node {
     /// Gives the backend another identity; set likewise.
     renew: OnceLock<Renew>,
     refusals: Mutex<Refusals>,
+    log: Mutex<LogLimit>,
     started: Instant,
 }
 
@@ -110,6 +112,7 @@ impl Node {
             start_driver: OnceLock::new(),
             renew: OnceLock::new(),
             refusals: Mutex::default(),
+            log: Mutex::new(LogLimit::new(LOG_BURST, LOG_REFILL)),
             started: Instant::now(),
             address,
             config,
@@ -187,6 +190,16 @@ impl Node {
         let _ = self.ended.set(());
     }
 
+    /// Whether one more line about peers may be logged: one member can claim any number of addresses.
+    pub(crate) fn may_log(&self, now: Instant) -> bool {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let granted = log.line(now);
+        if let Some(left_out) = log.left_out(now) {
+            tracing::warn!(left_out, "lines about peers were left out of the log");
+        }
+        granted
+    }
+
     /// Reports a refused connection. Strangers make one log line and [`REFUSALS_REPORTED`] events a
     /// second at most: more would push what matters out of logs and event buffers.
     pub(crate) fn refused(&self, remote: String, error: AssociationError) {
@@ -214,6 +227,10 @@ impl Node {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner).total
     }
 }
+
+/// Lines about all peers: enough for all of a large cluster at once, and a quarter of a gigabyte a year.
+const LOG_BURST: u32 = 1024;
+const LOG_REFILL: Duration = Duration::from_secs(1);
 
 /// Events about refused connections, a second.
 const REFUSALS_REPORTED: u32 = 64;

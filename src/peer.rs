@@ -68,7 +68,10 @@ impl PeerCore {
             instance: Instance { incarnation: node.incarnation, session },
             lanes: (0..config.tell_lanes).map(lane).collect(),
             gossip: GossipQueue::new(config.gossip_budget),
-            inbound: Inbound::new(usize::try_from(config.stream_window).unwrap_or(usize::MAX)),
+            inbound: Inbound::new(
+                usize::try_from(config.stream_window).unwrap_or(usize::MAX),
+                config.large_budget,
+            ),
             wake: Notify::new(),
             changed: Notify::new(),
             node_budget: Arc::clone(&node.budget),

@@ -1,10 +1,12 @@
 //! A received stream: its header, then runs of whole frames; and the control lane read as messages.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::control::{Control, ControlError, MAX_CONTROL, STREAM_HEADER, parse_stream_header};
+use crate::delivery::{Grant, LargeFrames};
 use crate::error::AssociationError;
 use crate::frame::{FrameDecoder, MAX_FRAME, PREFIX, Run, next_frame};
 use crate::lane::Lane;
@@ -18,6 +20,10 @@ pub(crate) struct Intake<R> {
     decoder: FrameDecoder,
     /// Bytes of one incomplete frame that are gathered at most.
     limit: usize,
+    /// Where the lane asks for room for large frames, if it must.
+    large: Option<LargeFrames>,
+    /// The room of the frame under way.
+    granted: Option<Grant>,
 }
 
 impl<R: LaneReader> Intake<R> {
@@ -26,7 +32,32 @@ impl<R: LaneReader> Intake<R> {
     }
 
     fn with_limit(reader: R, limit: usize) -> Self {
-        Self { reader, chunks: Vec::new(), decoder: FrameDecoder::default(), limit }
+        Self {
+            reader,
+            chunks: Vec::new(),
+            decoder: FrameDecoder::default(),
+            limit,
+            large: None,
+            granted: None,
+        }
+    }
+
+    /// From here on large frames take their room from `large`.
+    pub(crate) fn ask(&mut self, large: LargeFrames) {
+        self.large = Some(large);
+    }
+
+    /// Waits for the room of a large frame that has begun to come.
+    async fn claim(&mut self) -> Result<(), AssociationError> {
+        let Some(large) = self.large.as_ref().filter(|_| self.granted.is_none()) else {
+            return Ok(());
+        };
+        let claimed = self.decoder.claimed();
+        let claimed = claimed.map_err(|e| AssociationError::Protocol(e.to_string()))?;
+        if let Some(len) = claimed {
+            self.granted = large.grant(len).await;
+        }
+        Ok(())
     }
 
     /// The stream's header; the first call on a stream.
@@ -54,7 +85,9 @@ impl<R: LaneReader> Intake<R> {
         let refused = |e: crate::error::FrameError| AssociationError::Protocol(e.to_string());
         loop {
             if !self.chunks.is_empty() {
-                if let Some(run) = self.decoder.push_all(&mut self.chunks).map_err(refused)? {
+                if let Some(mut run) = self.decoder.push_all(&mut self.chunks).map_err(refused)? {
+                    // A frame under way was the first to be completed.
+                    run.held.extend(self.granted.take().map(|grant| Arc::new(grant) as _));
                     return Ok(Some(run));
                 }
                 let held = self.decoder.pending();
@@ -62,6 +95,7 @@ impl<R: LaneReader> Intake<R> {
                     return Err(AssociationError::Protocol(format!("a message over {held} bytes")));
                 }
             }
+            self.claim().await?;
             if !self.reader.read(&mut self.chunks).await? {
                 return match self.decoder.pending() {
                     0 => Ok(None),

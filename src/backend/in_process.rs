@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -222,6 +223,12 @@ impl Incoming for Connecting {
     fn remote(&self) -> String {
         self.0.remote().to_string()
     }
+
+    fn origin(&self) -> Option<IpAddr> {
+        None
+    }
+
+    fn put_off(self) {}
 
     async fn complete(self) -> Result<InProcessLink, AssociationError> {
         Ok(self.0)

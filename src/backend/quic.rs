@@ -4,11 +4,11 @@
 mod congestion;
 #[cfg(feature = "custom-socket")]
 mod forgiving;
-mod link;
+pub(crate) mod link;
 mod reset;
 mod settings;
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -41,7 +41,11 @@ const MAX_INCOMING: usize = 256;
 
 /// What quinn may hold of data that comes before a handshake is accepted, per attempt and in all.
 const INCOMING_BUFFER: u64 = 64 * 1024;
-const INCOMING_BUFFERS: u64 = 8 * 1024 * 1024;
+pub(crate) const INCOMING_BUFFERS: u64 = 8 * 1024 * 1024;
+
+/// What a connection of somebody else's may have sent, in all its streams, before it is admitted. A greeting
+/// has room in it.
+pub(crate) const UNADMITTED_WINDOW: u32 = 64 * 1024;
 
 /// A host's next address is tried this much after the one before (RFC 8305, section 5).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
@@ -158,9 +162,11 @@ pub fn parts(
     seed: Option<[u8; 32]>,
 ) -> Result<Parts, BindError> {
     let transport = Arc::new(transport_config(config));
+    let mut unadmitted = transport_config(config);
+    unadmitted.receive_window(VarInt::from_u32(UNADMITTED_WINDOW));
     let mut server = ServerConfig::with_crypto(server_crypto(identity)?);
     server
-        .transport_config(Arc::clone(&transport))
+        .transport_config(Arc::new(unadmitted))
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size(INCOMING_BUFFER)
         .incoming_buffer_size_total(INCOMING_BUFFERS);
@@ -329,6 +335,15 @@ impl Incoming for QuicIncoming {
 
     fn remote(&self) -> String {
         self.incoming.remote_address().to_string()
+    }
+
+    fn origin(&self) -> Option<IpAddr> {
+        Some(self.incoming.remote_address().ip())
+    }
+
+    fn put_off(self) {
+        // The peer's own retransmission comes in a moment (RFC 9002, section 6.2).
+        self.incoming.ignore();
     }
 
     async fn complete(self) -> Result<QuicLink, AssociationError> {

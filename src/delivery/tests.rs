@@ -10,6 +10,7 @@ use crate::frame::{FrameDecoder, RemoteTellRef};
 use crate::sink::RecordingSink;
 
 const LANE: Lane = Lane::Tell(0);
+const LARGE: usize = 32 << 20;
 
 fn from() -> Address {
     "akka.quic://s@h:1".parse().unwrap()
@@ -32,7 +33,7 @@ fn run(numbers: std::ops::Range<u64>) -> Run {
 
 fn whole(bytes: Bytes, frames: u64) -> Run {
     let len = bytes.len();
-    Run { frames, len, pieces: vec![bytes], in_place: true }
+    Run { frames, len, pieces: vec![bytes], in_place: true, held: vec![] }
 }
 
 fn delivered(sink: &RecordingSink) -> Vec<u64> {
@@ -47,8 +48,31 @@ fn go(inbound: &Inbound, lane: &InboundLane, sink: &dyn RemoteMessageSink) -> Ve
 }
 
 #[test]
+fn few_pieces_of_a_peer_stay_where_they_came_in() {
+    let inbound = Inbound::new(1 << 20, LARGE);
+    let sparse = || {
+        let pieces: Vec<_> = (0..32).flat_map(|n| run(n..n + 1).pieces).collect();
+        let len = pieces.iter().map(Bytes::len).sum();
+        Run { frames: 32, len, pieces, in_place: true, held: vec![] }
+    };
+    let mut runs = Vec::new();
+    for _ in 0..10 {
+        let mut run = sparse();
+        inbound.settle(&mut run);
+        runs.push(run);
+    }
+    let in_place = |runs: &[Run]| runs.iter().map(Run::pieces_in_place).sum::<usize>();
+    assert_eq!(in_place(&runs), IN_PLACE);
+    assert!(runs.iter().all(|run| run.frames == 32));
+    runs.clear();
+    let mut run = sparse();
+    inbound.settle(&mut run);
+    assert_eq!(run.pieces_in_place(), 32, "they were given back");
+}
+
+#[test]
 fn what_was_received_before_is_left_out() {
-    let inbound = Inbound::new(1 << 20);
+    let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));
     let sink = RecordingSink::default();
     let epoch = inbound.fence();
@@ -68,7 +92,7 @@ fn what_was_received_before_is_left_out() {
 
 #[test]
 fn an_old_connection_s_reader_is_fenced() {
-    let inbound = Inbound::new(1 << 20);
+    let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));
     let old = inbound.fence();
     let lane = inbound.lane(old, LANE).unwrap();
@@ -82,7 +106,7 @@ fn an_old_connection_s_reader_is_fenced() {
 
 #[test]
 fn a_new_instance_numbers_anew_and_old_acknowledgements_are_not_said_to_it() {
-    let inbound = Inbound::new(1 << 20);
+    let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));
     let epoch = inbound.fence();
     let lane = inbound.lane(epoch, LANE).unwrap();
@@ -107,7 +131,7 @@ fn a_panicking_sink_loses_nobody_else_s_tell() {
             self.0.deliver(from, tell);
         }
     }
-    let inbound = Inbound::new(1 << 20);
+    let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));
     let epoch = inbound.fence();
     let lane = inbound.lane(epoch, LANE).unwrap();
@@ -153,7 +177,7 @@ proptest! {
 
 #[test]
 fn a_frame_that_is_none_is_reported() {
-    let inbound = Inbound::new(1 << 20);
+    let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));
     let epoch = inbound.fence();
     let lane = inbound.lane(epoch, LANE).unwrap();
@@ -169,7 +193,7 @@ fn a_frame_that_is_none_is_reported() {
 
 #[tokio::test]
 async fn a_full_lane_makes_its_reader_wait() {
-    let inbound = Arc::new(Inbound::new(100));
+    let inbound = Arc::new(Inbound::new(100, LARGE));
     inbound.adopt(instance(1));
     let epoch = inbound.fence();
     let lane = inbound.lane(epoch, LANE).unwrap();
@@ -199,7 +223,7 @@ fn acknowledgements_follow_a_slow_sink_tell_by_tell() {
             self.0.lock().unwrap().recv().unwrap();
         }
     }
-    let inbound = Inbound::new(1 << 20);
+    let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));
     let epoch = inbound.fence();
     let lane = inbound.lane(epoch, LANE).unwrap();
@@ -255,7 +279,7 @@ fn frames_are_left_out_across_pieces() {
     let pieces: Vec<_> = [0..3, 3..4, 4..9].into_iter().flat_map(|n| run(n).pieces).collect();
     let len = pieces.iter().map(Bytes::len).sum();
     for skip in 0..12 {
-        let mut run = Run { pieces: pieces.clone(), frames: 9, len, in_place: true };
+        let mut run = Run { pieces: pieces.clone(), frames: 9, len, in_place: true, held: vec![] };
         assert_eq!(run.skip(skip), Ok(skip.min(9)));
         assert_eq!(run.frames, 9 - skip.min(9));
         assert_eq!(run.len, self::run(skip.min(9)..9).len);

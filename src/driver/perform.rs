@@ -89,7 +89,10 @@ impl<B: Backend> Driver<B> {
             handle.close(&reason);
             return Err(Input::Lost { link, reason });
         }
-        info!(%remote, incarnation = %instance.incarnation, "peer up");
+        match self.may_log() {
+            true => info!(%remote, incarnation = %instance.incarnation, "peer up"),
+            false => debug!(%remote, incarnation = %instance.incarnation, "peer up"),
+        }
         let mut status = peer.status();
         status.associations += 1;
         status.incarnation = Some(instance.incarnation);
@@ -126,7 +129,10 @@ impl<B: Backend> Driver<B> {
         let losses: Vec<_> = (0..).zip(self.peer.lanes.iter()).filter_map(restart).collect();
         let (old, new) = (old.incarnation, instance.incarnation);
         if old != new {
-            info!(%old, %new, "peer restarted");
+            match self.may_log() {
+                true => info!(%old, %new, "peer restarted"),
+                false => debug!(%old, %new, "peer restarted"),
+            }
             self.node.emit(Event::PeerRestarted { peer: self.peer.address.clone(), old, new });
         }
         self.report_losses(losses);
@@ -167,7 +173,10 @@ impl<B: Backend> Driver<B> {
             _ => self.last = Some((link, session.link().clone())),
         }
         if reason != AssociationError::Superseded {
-            info!(%reason, "peer down");
+            match self.may_log() {
+                true => info!(%reason, "peer down"),
+                false => debug!(%reason, "peer down"),
+            }
             self.node.emit(Event::PeerDown { peer: self.peer.address.clone(), reason });
         }
     }
@@ -187,7 +196,7 @@ impl<B: Backend> Driver<B> {
 
     pub(super) fn dial_failed(&mut self, error: AssociationError, retry_in: Duration) {
         let known = self.peer.status().last_error.replace(error.clone());
-        if known.as_ref() == Some(&error) {
+        if known.as_ref() == Some(&error) || !self.may_log() {
             debug!(%error, ?retry_in, "dial failed again");
         } else {
             warn!(%error, ?retry_in, "dial failed");

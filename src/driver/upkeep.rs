@@ -33,6 +33,9 @@ impl<B: Backend> Driver<B> {
         }
         self.report_losses(losses);
         self.give_up_one_way(now);
+        if let Some(left_out) = self.log.left_out(now.into_std()) {
+            warn!(left_out, "lines about this peer were left out of the log");
+        }
         self.release_if_idle(now);
         if self.session.as_ref().is_some_and(|session| !session.link().is_current()) {
             self.feed(Input::Renew);

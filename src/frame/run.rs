@@ -1,5 +1,8 @@
 //! Runs of whole frames, cut out of a stream's chunks.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{PREFIX, frame_len, whole_frames};
@@ -15,6 +18,8 @@ pub(crate) struct Run {
     pub(crate) len: usize,
     /// Whether a piece is still where it was received.
     pub(crate) in_place: bool,
+    /// What is to be given back when the frames are done with.
+    pub(crate) held: Vec<Arc<dyn Debug + Send + Sync>>,
 }
 
 impl Run {
@@ -27,6 +32,11 @@ impl Run {
         let mut together = BytesMut::with_capacity(self.len);
         self.pieces.drain(..).for_each(|piece| together.extend_from_slice(&piece));
         self.pieces.push(together.freeze());
+    }
+
+    /// Pieces that may keep what they were received in.
+    pub(crate) fn pieces_in_place(&self) -> usize {
+        if self.in_place { self.pieces.len() } else { 0 }
     }
 
     /// Leaves out the first frames, `max` of them at most; returns how many.
@@ -106,6 +116,11 @@ impl FrameDecoder {
     /// Bytes held of a frame that is not yet complete.
     pub(crate) fn pending(&self) -> usize {
         self.gathered.len() - self.whole
+    }
+
+    /// The length of the frame under way, prefix included; `None` if none is, or its prefix is not all there.
+    pub(crate) fn claimed(&self) -> Result<Option<usize>, FrameError> {
+        frame_len(&self.gathered[self.whole..])
     }
 
     /// Takes what the frame under way still wants off `chunk`; `false` if it wants more than that.

@@ -120,12 +120,15 @@ async fn read_tells<L: Link>(
     let Some(lane) = inbound.lane(shared.inbound_epoch, id) else {
         return Err(shared.link.closed().await);
     };
+    intake.ask(inbound.large());
     let mut next = first;
     loop {
         let waiting = lane.room(inbound, shared.inbound_epoch).await;
         let Some(mut run) = intake.run().await? else { return Ok(()) };
-        if waiting > PINNED {
-            run.compact();
+        match waiting > PINNED {
+            true => run.compact(),
+            false if run.in_place => inbound.settle(&mut run),
+            false => {}
         }
         let frames = run.frames;
         let pushed = lane.push(shared.inbound_epoch, next, run);

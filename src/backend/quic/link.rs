@@ -29,7 +29,7 @@ const STOPPED_GRACE: Duration = Duration::from_secs(1);
 
 /// Received pieces handed over per read: one lock of the connection for all of them. An idle lane has
 /// room for few, since every association has some.
-const READ_BATCH: usize = 32;
+pub(crate) const READ_BATCH: usize = 32;
 const IDLE_BATCH: usize = 2;
 
 /// The ALPN alert (RFC 7301): no common protocol, so another wire version.
@@ -108,6 +108,8 @@ impl Link for QuicLink {
     }
 
     fn admit(&self, lanes: u8, window: u64) -> Result<(), AssociationError> {
+        // One stalled lane must not use up what the others need; memory is bounded by the streams.
+        self.connection.set_receive_window(VarInt::MAX);
         if lanes > self.limits.tell_lanes {
             self.connection.set_max_concurrent_uni_streams(VarInt::from_u32(streams(lanes)));
         }

@@ -1,0 +1,74 @@
+//! 256 nodes join one at once, and leave, over and over: what they took comes back.
+
+use std::time::Instant;
+
+use crate::child::{Process, patient};
+use crate::message::{Command, Options, Report};
+use crate::setup::Folder;
+
+const PROCESSES: usize = 4;
+const NODES: usize = 64;
+const ALL: usize = PROCESSES * NODES;
+const ROUNDS: usize = 3;
+
+async fn all(crowd: &mut [Process], command: impl Fn() -> Command) -> u64 {
+    for process in crowd.iter_mut() {
+        process.say(&command()).await;
+    }
+    let mut sum = 0;
+    for process in crowd {
+        sum += process.done().await;
+    }
+    sum
+}
+
+#[tokio::test]
+async fn a_crowd_of_256_joins_and_leaves_and_what_it_took_comes_back() {
+    let folder = Folder::new();
+    let forgetful = Options { retention_ms: 200, ..patient() };
+    let mut node = Process::start(&folder, &forgetful).await;
+    let to = node.address.to_string();
+    let before = node.report().await;
+    let mut crowd = Vec::new();
+    for _ in 0..PROCESSES {
+        crowd.push(Process::start(&folder, &Options::default()).await);
+    }
+    let mut own = Vec::new();
+    for process in &mut crowd {
+        own.push(process.report().await.descriptors);
+    }
+    let mut left: Vec<Report> = Vec::new();
+    for round in 1..=ROUNDS {
+        let begin = Instant::now();
+        let joined = all(&mut crowd, || Command::Join { to: to.clone(), nodes: NODES }).await;
+        let took = begin.elapsed();
+        assert_eq!(joined, ALL as u64);
+        let up = node.until("all are associated", |report| report.connected == ALL).await;
+        assert_eq!(up.received.tells, (round * ALL) as u64);
+        assert_eq!(up.descriptors, before.descriptors, "one socket for all");
+        let clean = all(&mut crowd, || Command::Leave).await;
+        assert_eq!(clean, ALL as u64);
+        let gone = |report: &Report| report.connected == 0 && report.tasks == before.tasks;
+        let after = node.until("their tasks are gone", gone).await;
+        println!(
+            "round {round}: {ALL} up in {took:?}; tasks {} -> {} -> {}, descriptors {} -> {}, \
+             resident {} -> {} -> {} KiB",
+            before.tasks,
+            up.tasks,
+            after.tasks,
+            before.descriptors,
+            after.descriptors,
+            before.resident / 1024,
+            up.resident / 1024,
+            after.resident / 1024,
+        );
+        assert_eq!(after.descriptors, before.descriptors);
+        left.push(after);
+    }
+    // The allocator keeps what one round needed; the next ones need no more.
+    let grown = left[ROUNDS - 1].resident.saturating_sub(left[0].resident);
+    assert!(grown < 4 << 20, "{} KiB more than after the first round", grown / 1024);
+    for (process, own) in crowd.iter_mut().zip(own) {
+        process.until("the nodes' sockets are closed", |report| report.descriptors == own).await;
+    }
+}
