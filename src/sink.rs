@@ -33,7 +33,7 @@ pub trait RemoteMessageSink: Send + Sync + 'static {
     ///
     /// A sink that only puts the tell into an unbounded or lossy queue may say `false`. Tells are then
     /// handed over where they are received, without a thread's waking up, which saves about half of a
-    /// single tell's delay, and at full load up to a third of the time. Asked once, by [`start`](crate::ClusterTransport::start). A sink that says `false`
+    /// single tell's delay, and at full load up to a quarter of the time. Asked once, by [`start`](crate::ClusterTransport::start). A sink that says `false`
     /// and blocks holds up everything on its worker of the runtime, gossip too, but only once: after a
     /// call of more than 20 ms a warning is logged, and threads are used from then on.
     fn may_block(&self) -> bool {
