@@ -18,7 +18,7 @@ use atomr_cluster::{
 };
 use atomr_core::actor::Address as AtomrAddress;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::address::{Address, SCHEME};
 use crate::error::{AddressError, PeerError, SendError};
@@ -206,7 +206,8 @@ pub struct SeedSilent {
 /// `down`. This task does, and [quarantines](crate::Peer::quarantine) the node: should the process live
 /// after all, it is refused until it is started anew. It goes by what the transport knows: a member counts as lost from the moment its
 /// association ended, or was first tried, without a new one. A member that gossip from another node
-/// brings back (the daemon's merge is naive) is downed again.
+/// brings back (the daemon's merge is naive) is downed again, within a few milliseconds at first, until it
+/// stays away.
 ///
 /// Opt-in, since it decides by this node's view alone: in a partition each side downs the other. Put
 /// `after` well above the idle timeout and the time of a restart.
@@ -228,51 +229,69 @@ async fn watch(
     after: Duration,
 ) {
     let period = (after / 4).clamp(Duration::from_millis(20), Duration::from_secs(1));
-    let mut tick = interval(period);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut lost = HashMap::new();
+    let mut lost: HashMap<AtomrAddress, Lost> = HashMap::new();
     loop {
-        tick.tick().await;
+        let settling = |lost: &Lost| lost.downed.is_some_and(|at| at.elapsed() < SETTLING);
+        sleep(if lost.values().any(settling) { AGAIN } else { period }).await;
         let (Some(transport), Some(daemon)) = (transport.upgrade(), daemon.upgrade()) else {
             return;
         };
-        let members = daemon.snapshot().state.members;
-        lost.retain(|address, _| members.iter().any(|member| member.address == *address));
-        for member in members {
-            let Ok(address) = Address::try_from(&member.address) else { continue };
-            if address == *transport.address() {
+        // By the transport, not by the list of members: one that gossip brings back is no news.
+        lost.retain(|address, _| is_lost(&transport, address));
+        for member in daemon.snapshot().state.members {
+            if !is_lost(&transport, &member.address) {
                 continue;
             }
-            if !is_lost(&transport, &address) {
-                lost.remove(&member.address);
-                continue;
-            }
-            let since = *lost.entry(member.address.clone()).or_insert_with(Instant::now);
+            let lost = lost.entry(member.address.clone()).or_insert_with(Lost::now);
             let alive = matches!(
                 member.status,
                 MemberStatus::Up | MemberStatus::WeaklyUp | MemberStatus::Leaving
             );
-            if alive && since.elapsed() >= after {
-                tracing::warn!(member = %member.address, "unreachable for {after:?}: downing it");
-                daemon.down(member.address);
+            if alive && lost.since.elapsed() >= after {
+                if lost.downed.is_none() {
+                    tracing::warn!(member = %member.address, "unreachable for {after:?}: downing it");
+                }
+                lost.downed = Some(Instant::now());
                 // It is out of the cluster whatever it thinks itself, until it is started anew.
-                if let Ok(peer) = transport.peer(&address) {
+                let address = Address::try_from(&member.address).ok();
+                if let Some(peer) = address.and_then(|address| transport.peer(&address).ok()) {
                     peer.quarantine();
                 }
+                daemon.down(member.address);
             }
         }
     }
 }
 
+/// How soon a downed member is looked for again: well within a gossip interval, so that most rounds
+/// carry it nowhere and its return dies out.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// For how long after a downing it is looked for that often.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// A node that cannot be reached.
+struct Lost {
+    since: Instant,
+    /// When the daemon was last told.
+    downed: Option<Instant>,
+}
+
+impl Lost {
+    fn now() -> Self {
+        Self { since: Instant::now(), downed: None }
+    }
+}
+
 /// Whether the node was wanted and not had, when last heard of. A peer that was released as idle is
 /// not lost; one that is not dialled any more since nobody sends to it still is.
-fn is_lost(transport: &ClusterTransport, address: &Address) -> bool {
-    let Some(peer) = transport.peer_stats(address) else { return false };
-    match peer.state {
+fn is_lost(transport: &ClusterTransport, member: &AtomrAddress) -> bool {
+    let stats = Address::try_from(member).ok().and_then(|address| transport.peer_stats(&address));
+    stats.is_some_and(|peer| match peer.state {
         PeerState::Connected => false,
         PeerState::Connecting => true,
         PeerState::Idle => {
             !matches!(peer.last_error, None | Some(crate::error::AssociationError::Idle))
         }
-    }
+    })
 }
