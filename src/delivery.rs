@@ -30,6 +30,10 @@ pub(crate) use large::{Grant, LargeFrames};
 /// batch of packets, of up to 64 KiB.
 pub(crate) const IN_PLACE: usize = 128;
 
+/// Delivered bytes that are acknowledged without delay: few, so that the sender's copies of them are freed
+/// and used again while they are still in its caches.
+const ACKNOWLEDGE: usize = 512 * 1024;
+
 /// All lanes from one peer.
 #[derive(Debug)]
 pub(crate) struct Inbound {
@@ -75,6 +79,11 @@ impl Inbound {
     /// Where its lanes ask for room for large frames.
     pub(crate) fn large(&self) -> LargeFrames {
         self.large.clone()
+    }
+
+    /// Bytes that one lane may hold.
+    pub(crate) fn budget(&self) -> usize {
+        self.budget
     }
 
     /// Leaves a run where it was received, if there are few such pieces; else it is copied.
@@ -190,7 +199,7 @@ impl Inbound {
     }
 
     fn ack_threshold(&self) -> usize {
-        self.budget / 4
+        (self.budget / 4).min(ACKNOWLEDGE)
     }
 
     fn lock(&self) -> MutexGuard<'_, InboundState> {

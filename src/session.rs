@@ -1,6 +1,7 @@
 //! The tasks of one active link: a writer per lane that has something to send, a reader per lane that
 //! the peer opens, and the control lane both ways.
 
+mod pace;
 mod read;
 mod write;
 

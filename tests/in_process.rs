@@ -74,6 +74,43 @@ async fn a_cut_is_silence_and_healing_brings_everything() {
     assert_eq!((tells.acknowledged_frames, tells.lost_in_all().frames), (200, 0));
 }
 
+/// A lane that receives fast keeps tells back for a millisecond; here that never passes.
+#[tokio::test(start_paused = true)]
+async fn what_a_fast_lane_keeps_back_is_delivered_though_the_association_ends() {
+    let network = InProcessNetwork::new();
+    let ((a, _), (b, sink)) = (node(&network, "a"), node(&network, "b"));
+    let (peer, back) = (a.peer(b.address()).unwrap(), b.peer(a.address()).unwrap());
+    let mut sent = 0;
+    let mut send = |bytes: usize| {
+        let mut next = tell(sent);
+        next.payload.resize(bytes, 0);
+        peer.tell(next).unwrap();
+        sent += 1;
+    };
+    for _ in 0..10 {
+        (0..16).for_each(|_| send(64 * 1024));
+        sleep(Duration::from_millis(1)).await;
+    }
+    timeout(Duration::from_secs(10), peer.flush()).await.unwrap().unwrap();
+    (0..16).for_each(|_| send(64 * 1024));
+    sleep(Duration::from_millis(1)).await;
+    let waiting = || back.stats().received.iter().map(|(_, lane)| lane.waiting_frames).sum::<u64>();
+    // The sink's thread runs in real time, and this clock stands.
+    let until = async |frames: u64, what: &str| {
+        let begin = std::time::Instant::now();
+        while waiting() != frames {
+            assert!(begin.elapsed() < Duration::from_secs(10), "{what}: {} wait", waiting());
+            tokio::task::yield_now().await;
+        }
+    };
+    until(0, "the sink has all").await;
+    send(4);
+    until(1, "kept back").await;
+    back.quarantine();
+    until(0, "delivered").await;
+    assert_eq!(numbers(&sink).len(), 10 * 16 + 17);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_killed_node_is_isolated_and_its_address_is_free() {
     let network = InProcessNetwork::new();

@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::pace::{HOLD_BYTES, Pace, is_enough};
 use super::{Shared, work};
 use crate::config::Runtime;
 use crate::control::{Control, GoodbyeReason};
@@ -19,7 +21,7 @@ use crate::stream::{ControlReader, Intake};
 /// Received bytes that may wait for a lane's sink where they came in; what comes on top is copied. A
 /// frame in place keeps a batch of packets of up to 64 KiB, which a lane that stands still would keep for
 /// as long.
-const PINNED: usize = 128 * 1024;
+const PINNED: usize = HOLD_BYTES;
 
 pub(super) async fn read_control<L: Link>(
     shared: &Shared<L>,
@@ -115,16 +117,31 @@ async fn read_tells<L: Link>(
     first: u64,
 ) -> Result<(), AssociationError> {
     // Before the user has set a sink, tells wait at their sender.
-    shared.node.handlers.wait().await;
+    let handlers = shared.node.handlers.wait().await;
     let inbound = &shared.peer.inbound;
     let Some(lane) = inbound.lane(shared.inbound_epoch, id) else {
         return Err(shared.link.closed().await);
     };
     intake.ask(inbound.large());
     let mut next = first;
+    let mut pace = Pace::new(Instant::now());
+    let mut kept = KeptBack { shared, lane: &lane, until: None };
     loop {
         let waiting = lane.room(inbound, shared.inbound_epoch).await;
-        let Some(mut run) = intake.run().await? else { return Ok(()) };
+        let run = match kept.until {
+            None => intake.run().await?,
+            Some(until) => match timeout_at(until, intake.run()).await {
+                Ok(run) => run?,
+                Err(_) => {
+                    kept.deliver();
+                    continue;
+                }
+            },
+        };
+        let Some(mut run) = run else { return Ok(()) };
+        let waiting_then = waiting + run.len;
+        let now = Instant::now();
+        pace.received(run.len, now);
         match waiting > PINNED {
             true => run.compact(),
             false if run.in_place => inbound.settle(&mut run),
@@ -134,9 +151,42 @@ async fn read_tells<L: Link>(
         let pushed = lane.push(shared.inbound_epoch, next, run);
         next += frames;
         match pushed.map_err(|e| AssociationError::Protocol(e.to_string()))? {
-            Pushed::Queued => {}
             Pushed::Fenced => return Err(shared.link.closed().await),
-            Pushed::StartDelivery => start_delivery(shared, lane.clone()),
+            Pushed::StartDelivery => {
+                let hold = pace.hold(waiting_then, inbound.budget(), now);
+                match hold.filter(|_| !handlers.may_call_directly()) {
+                    Some(until) => kept.until = Some(until),
+                    None => kept.deliver(),
+                }
+            }
+            Pushed::Queued if kept.until.is_some() && is_enough(waiting_then, inbound.budget()) => {
+                kept.deliver();
+            }
+            Pushed::Queued => {}
+        }
+    }
+}
+
+/// A delivery that was to start and is kept back. It starts when its reader ends, too, or is dropped: the
+/// lane outlives the connection.
+struct KeptBack<'a, L: Link> {
+    shared: &'a Shared<L>,
+    lane: &'a Arc<InboundLane>,
+    until: Option<Instant>,
+}
+
+impl<L: Link> KeptBack<'_, L> {
+    fn deliver(&mut self) {
+        self.until = None;
+        start_delivery(self.shared, Arc::clone(self.lane));
+    }
+}
+
+impl<L: Link> Drop for KeptBack<'_, L> {
+    fn drop(&mut self) {
+        // Without a runtime the node is gone, and its sink with it.
+        if self.until.is_some() && Handle::try_current().is_ok() {
+            self.deliver();
         }
     }
 }
