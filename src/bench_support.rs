@@ -17,7 +17,7 @@ use crate::control::Instance;
 use crate::error::AssociationError;
 use crate::frame::{self, FrameDecoder, RemoteTellRef, TellDecoder, next_frame};
 use crate::lane::Lane;
-use crate::outbound::{Budget, Taken, TellLane};
+use crate::outbound::{Budget, Patience, Taken, TellLane};
 
 pub use crate::backend::quic::{Parts, open_socket, parts};
 
@@ -72,7 +72,7 @@ impl Default for Queue {
 impl Queue {
     /// Whether the tell was taken.
     pub fn push(&self, tell: &RemoteTellRef<'_>) -> bool {
-        self.lane.push(tell, tell.encoded_len()).is_ok()
+        self.lane.push(tell, tell.encoded_len(), Patience::None).is_ok()
     }
 
     /// Takes all that waits, as the writer does; returns its bytes.

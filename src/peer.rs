@@ -1,21 +1,24 @@
 //! One peer: what its driver and its users share ([`PeerCore`]), and the handle that users hold.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::task::coop;
+use tokio::time::{Instant, sleep};
 
 use crate::address::{Address, Incarnation};
 use crate::control::Instance;
 use crate::delivery::{Fault, Inbound};
 use crate::error::{AssociationError, FlushError, FrameError, PeerError, SendError};
-use crate::frame::{MAX_FRAME, Tell};
+use crate::frame::Tell;
 use crate::lane::Lane;
 use crate::node::Node;
-use crate::outbound::{Budget, GossipQueue, Refused, TellLane, Wake};
+use crate::outbound::{Budget, GossipQueue, Patience, Refused, STANDING, TellLane, Wake};
 use crate::stats::{LaneStats, LinkStats, PeerState, PeerStats};
 
 /// Faults that wait for the driver; more of them at once say nothing new.
@@ -127,15 +130,26 @@ impl PeerCore {
     }
 
     fn push<T: Tell>(&self, tell: T) -> Result<(), SendError<T>> {
+        let lane = self.lane_of(tell.as_tell().target_path);
+        self.push_in(lane, tell, Patience::None).map_err(|(refused, tell)| refusal(refused, tell))
+    }
+
+    fn push_in<T: Tell>(
+        &self,
+        lane: &TellLane,
+        tell: T,
+        patience: Patience,
+    ) -> Result<(), (Refused, T)> {
         let parts = tell.as_tell();
-        let len = parts.encoded_len();
-        if len > MAX_FRAME {
-            return Err(SendError::TooLarge { message: tell, len });
+        let accepted = match lane.push(&parts, parts.encoded_len(), patience) {
+            Ok(accepted) => accepted,
+            Err(refused) => return Err((refused, tell)),
+        };
+        if accepted.wake == Wake::Driver {
+            self.wake.notify_one();
         }
-        match self.lane_of(parts.target_path).push(&parts, len) {
-            Ok(Wake::Driver) => self.wake.notify_one(),
-            Ok(Wake::Nobody | Wake::Writer) => {}
-            Err(refused) => return Err(refusal(refused, tell)),
+        if accepted.unit && patience == Patience::Waits {
+            use_up_unit();
         }
         Ok(())
     }
@@ -146,9 +160,16 @@ impl PeerCore {
     }
 }
 
+/// Takes a unit off the budget of the task that is running, without waiting: the tell is sent, and a call
+/// that is dropped must have sent nothing.
+fn use_up_unit() {
+    let unit = pin!(coop::consume_budget());
+    let _ = unit.poll(&mut Context::from_waker(Waker::noop()));
+}
+
 fn refusal<T>(refused: Refused, message: T) -> SendError<T> {
     match refused {
-        Refused::Full => SendError::Full(message),
+        Refused::Full | Refused::Ahead => SendError::Full(message),
         Refused::Closed => SendError::ShuttingDown(message),
         Refused::Quarantined => SendError::Quarantined(message),
         Refused::Frame(FrameError::TooLarge { len, .. }) => SendError::TooLarge { message, len },
@@ -186,7 +207,8 @@ impl Peer {
         self.0.push(tell)
     }
 
-    /// Sends a tell, waiting while its lane is full.
+    /// Sends a tell, waiting while its lane is full, or while more than 1 MiB of it waits to be sent though
+    /// the connection takes something every 10 ms: who can wait need not be further ahead.
     ///
     /// Calls that wait for the same lane are served in order of their coming, and before later ones. A
     /// loop of calls that never wait yields to the runtime now and then, as tokio's own do.
@@ -196,13 +218,16 @@ impl Peer {
     /// # Errors
     /// As [`tell`](Self::tell), but never `Full`.
     pub async fn tell_when_ready<T: Tell>(&self, tell: T) -> Result<(), SendError<T>> {
-        tokio::task::coop::consume_budget().await;
+        if !coop::has_budget_remaining() {
+            coop::consume_budget().await;
+        }
         let lane = self.0.lane_of(tell.as_tell().target_path);
         let mut tell = tell;
         if lane.turn.available_permits() > 0 {
-            match self.0.push(tell) {
-                Err(SendError::Full(back)) => tell = back,
-                done => return done,
+            match self.0.push_in(lane, tell, Patience::Waits) {
+                Ok(()) => return Ok(()),
+                Err((Refused::Full | Refused::Ahead, back)) => tell = back,
+                Err((refused, back)) => return Err(refusal(refused, back)),
             }
         }
         // Never closed; and without a turn a call would still be right, only not fair.
@@ -216,14 +241,20 @@ impl Peer {
             room.as_mut().enable();
             peer.as_mut().enable();
             node.as_mut().enable();
-            match self.0.push(tell) {
-                Err(SendError::Full(back)) => tell = back,
-                done => return done,
-            }
+            let ahead = match self.0.push_in(lane, tell, Patience::Waits) {
+                Ok(()) => return Ok(()),
+                Err((refused @ (Refused::Full | Refused::Ahead), back)) => {
+                    tell = back;
+                    refused == Refused::Ahead
+                }
+                Err((refused, back)) => return Err(refusal(refused, back)),
+            };
             tokio::select! {
                 () = room => {}
                 () = peer => {}
                 () = node => {}
+                // The writer may have come to a stand.
+                () = sleep(STANDING), if ahead => {}
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cluster_quic::{
     Address, ClusterTransport, Config, ConfigError, DevCa, Identity, InProcessNetwork, Peer,
-    RemoteMessageSink, RemoteTellRef, SendError, gossip_inbox,
+    RemoteMessageSink, RemoteTellRef, gossip_inbox,
 };
 use tokio::task::JoinSet;
 
@@ -110,12 +110,7 @@ impl Ours {
                     payload: &payload,
                     sender_path: None,
                 };
-                match peer.tell(tell) {
-                    Err(SendError::Full(tell)) => {
-                        peer.tell_when_ready(tell).await.map_err(|e| e.to_string())?;
-                    }
-                    result => result.map_err(|e| e.to_string())?,
-                }
+                peer.tell_when_ready(tell).await.map_err(|e| e.to_string())?;
             }
             sequence += 1;
         }

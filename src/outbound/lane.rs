@@ -4,9 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant as Clock;
 
 use super::queue::{Queue, Writer};
-use super::{Attached, Budget, CHUNK, CROWD, Loss, Refused, SMALL, Taken, Wake};
+use super::{
+    AHEAD, Accepted, Attached, Budget, CHUNK, CROWD, Loss, Patience, Refused, SMALL, Taken, UNIT,
+    Wake,
+};
 use crate::event::LostReason;
 use crate::frame::{self, PREFIX, RemoteTellRef};
 use crate::stats::LaneStats;
@@ -37,13 +41,22 @@ impl TellLane {
     ///
     /// A frame larger than the whole budget is taken by an empty lane, so that the limit on frames
     /// is the same whatever the budget.
-    pub(crate) fn push(&self, tell: &RemoteTellRef<'_>, len: usize) -> Result<Wake, Refused> {
+    pub(crate) fn push(
+        &self,
+        tell: &RemoteTellRef<'_>,
+        len: usize,
+        patience: Patience,
+    ) -> Result<Accepted, Refused> {
         let frame_len = frame::check_len(len).map_err(Refused::Frame)?;
         let len = len + PREFIX;
         let mut queue = self.lock();
         let q = &mut *queue;
         if q.closed || q.quarantined {
             return Err(if q.closed { Refused::Closed } else { Refused::Quarantined });
+        }
+        if patience == Patience::Waits && q.ahead() >= AHEAD && q.is_flowing(Clock::now()) {
+            q.awaited = true;
+            return Err(Refused::Ahead);
         }
         let held = q.held + len;
         if held > self.budget && q.held > 0 {
@@ -63,8 +76,10 @@ impl TellLane {
         q.tail_frames += 1;
         q.next += 1;
         q.held = held;
+        let before = q.totals.accepted_bytes;
         q.totals.accepted_bytes += len as u64;
-        Ok(match q.writer {
+        let unit = before / UNIT != q.totals.accepted_bytes / UNIT;
+        let wake = match q.writer {
             Writer::Busy => Wake::Nobody,
             Writer::None if q.next - q.sent > 1 => Wake::Nobody,
             Writer::None => Wake::Driver,
@@ -74,7 +89,8 @@ impl TellLane {
                 self.ready.notify_one();
                 Wake::Writer
             }
-        })
+        };
+        Ok(Accepted { wake, unit })
     }
 
     /// Attaches a writer for a new connection, which begins at `resume` (the peer's next expected
@@ -89,6 +105,7 @@ impl TellLane {
         let from = from.max(q.acked);
         q.split_at(from);
         q.cursor = q.chunks.partition_point(|chunk| chunk.first < from);
+        q.taken = q.chunks.range(..q.cursor).map(|chunk| chunk.bytes.len()).sum();
         q.totals.resent += q.sent - from;
         q.writer = Writer::Busy;
         q.epoch += 1;
@@ -101,6 +118,8 @@ impl TellLane {
         q.writer = Writer::None;
         q.detached = Some(now);
         q.epoch += 1;
+        // Until there is another, the budget alone decides.
+        self.caught_up(q);
     }
 
     /// The next chunk for the writer that attached as `epoch`.
@@ -114,11 +133,23 @@ impl TellLane {
         }
         let Some((end, bytes)) = q.take() else {
             q.writer = Writer::Waiting;
+            self.caught_up(q);
             return Taken::Nothing;
         };
         q.sent = q.sent.max(end);
+        q.taken_at = Some(Clock::now());
         let crowded = bytes.len() < SMALL && q.cursor > CROWD;
+        self.caught_up(q);
         Taken::Chunk { bytes, crowded }
+    }
+
+    /// Wakes who waits for the writer, if that has caught up by half, or is there no more.
+    fn caught_up(&self, mut queue: MutexGuard<'_, Queue>) {
+        if queue.awaited && (queue.writer != Writer::Busy || queue.ahead() <= AHEAD / 2) {
+            queue.awaited = false;
+            drop(queue);
+            self.progress.notify_waiters();
+        }
     }
 
     /// Whether there is something to send and nobody who does.
@@ -236,6 +267,13 @@ impl TellLane {
     #[cfg(test)]
     pub(crate) fn hold(&self) -> impl Drop + '_ {
         self.lock()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn assert_taken_is_counted(&self) {
+        let q = self.lock();
+        let before: usize = q.chunks.range(..q.cursor).map(|chunk| chunk.bytes.len()).sum();
+        assert_eq!(q.taken, before);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

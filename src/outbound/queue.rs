@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
+use tokio::time::Instant as Clock;
 
-use super::{CHUNK, SMALL};
+use super::{CHUNK, SMALL, STANDING};
 use crate::event::LostReason;
 use crate::frame;
 use crate::stats::{LaneStats, Lost};
@@ -25,6 +26,12 @@ pub(super) struct Queue {
     pub(super) block: usize,
     /// The first chunk that the current writer has not taken.
     pub(super) cursor: usize,
+    /// Bytes of the chunks before it.
+    pub(super) taken: usize,
+    /// When the writer took the last of them.
+    pub(super) taken_at: Option<Clock>,
+    /// Somebody waits for the writer to catch up.
+    pub(super) awaited: bool,
     pub(super) acked: u64,
     /// Frames before it were handed to some connection.
     pub(super) sent: u64,
@@ -77,6 +84,9 @@ impl Queue {
             tail_frames: 0,
             block: FIRST_BLOCK,
             cursor: 0,
+            taken: 0,
+            taken_at: None,
+            awaited: false,
             acked: 0,
             sent: 0,
             next: 0,
@@ -111,6 +121,7 @@ impl Queue {
         let first = self.chunks.get(self.cursor)?;
         let (mut end, bytes) = (first.first + first.frames, first.bytes.clone());
         self.cursor += 1;
+        self.taken += bytes.len();
         let fits = |len: usize, next: &Chunk| len + next.bytes.len() <= CHUNK;
         match self.chunks.get(self.cursor) {
             Some(next) if bytes.len() < SMALL && fits(bytes.len(), next) => {}
@@ -122,7 +133,20 @@ impl Queue {
             end = next.first + next.frames;
             self.cursor += 1;
         }
+        self.taken += together.len() - bytes.len();
         Some((end, together.freeze()))
+    }
+
+    /// Bytes that no writer has taken.
+    pub(super) fn ahead(&self) -> usize {
+        self.held - self.taken
+    }
+
+    /// Whether there is a writer and it gets on. One that waits for the network or the peer does not: then
+    /// the whole budget is there to be filled.
+    pub(super) fn is_flowing(&self, now: Clock) -> bool {
+        let lately = |at| now.saturating_duration_since(at) < STANDING;
+        self.writer == Writer::Busy && self.taken_at.is_some_and(lately)
     }
 
     /// All frames before it were accepted `age` ago or earlier, as far as marks tell.
@@ -203,6 +227,7 @@ impl Queue {
             if chunk.first >= next {
                 break;
             }
+            let was_taken = self.cursor > 0;
             let gone = if chunk.first + chunk.frames <= next {
                 self.cursor = self.cursor.saturating_sub(1);
                 self.chunks.pop_front()
@@ -210,6 +235,9 @@ impl Queue {
                 Some(chunk.split_to(next))
             };
             let Some(gone) = gone else { break };
+            if was_taken {
+                self.taken -= gone.bytes.len();
+            }
             frames += gone.frames;
             bytes += gone.bytes.len();
             keep(gone.bytes);

@@ -1,6 +1,7 @@
 //! A lane's queue against a model of its peer: whatever is pushed, taken, acknowledged, cut and
 //! resumed, the ledger holds, and the peer gets every frame once and in order.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,11 +16,15 @@ fn budget() -> Arc<Budget> {
 
 /// Pushes a tell whose payload begins with `n`.
 fn push(lane: &TellLane, n: u64, len: usize) -> Result<Wake, Refused> {
+    push_as(lane, n, len, Patience::None)
+}
+
+fn push_as(lane: &TellLane, n: u64, len: usize, patience: Patience) -> Result<Wake, Refused> {
     let mut payload = n.to_le_bytes().to_vec();
     payload.resize(len.max(8), 0xab);
     let tell =
         RemoteTellRef { target_path: "/t", manifest: "", payload: &payload, sender_path: None };
-    lane.push(&tell, tell.encoded_len())
+    lane.push(&tell, tell.encoded_len(), patience).map(|accepted| accepted.wake)
 }
 
 /// The numbers of the tells in a chunk.
@@ -147,6 +152,7 @@ impl Model {
         let stats = self.lane.stats();
         assert!(stats.is_balanced(), "{stats:?}");
         assert_eq!(stats.accepted_frames, self.pushed);
+        self.lane.assert_taken_is_counted();
     }
 
     fn attach(&mut self, resume: Option<u64>) {
@@ -270,6 +276,54 @@ fn whom_a_push_wakes() {
     assert_eq!(push(&lane, 4, 8), Ok(Wake::Nobody));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_can_wait_is_let_a_little_before_the_writer() {
+    const LEN: usize = 60_000;
+    let lane = TellLane::new(32 << 20, budget());
+    let patient = |n| push_as(&lane, n, LEN, Patience::Waits);
+    let until_ahead = |from: u64| (from..).find(|&n| patient(n) == Err(Refused::Ahead)).unwrap();
+    let within = |sent: u64| {
+        assert!((AHEAD..AHEAD + 2 * LEN).contains(&(sent as usize * LEN)), "{sent} tells");
+    };
+    // Without a writer that gets on the whole budget is there to fill.
+    for n in 0..100 {
+        patient(n).unwrap();
+    }
+    let writer = lane.attach(None).unwrap();
+    patient(100).unwrap();
+    assert!(matches!(lane.take(writer.epoch), Taken::Chunk { .. }));
+    assert_eq!(patient(101), Err(Refused::Ahead));
+    push(&lane, 101, LEN).unwrap();
+    let mut progress = std::pin::pin!(lane.progress.notified());
+    progress.as_mut().enable();
+    let mut taken = 1;
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    while progress.as_mut().poll(&mut context).is_pending() {
+        assert!(matches!(lane.take(writer.epoch), Taken::Chunk { .. }));
+        taken += 1;
+    }
+    assert!((102 - taken) * LEN <= AHEAD / 2, "half of it was taken: {taken} tells");
+    drain(&lane, writer.epoch);
+    let sent = until_ahead(102) - 102;
+    within(sent);
+    assert_eq!(lane.stats().refused_full, 0, "it was not full");
+    // What was taken and is not acknowledged does not count, nor what is acknowledged.
+    drain(&lane, writer.epoch);
+    lane.ack(101 + sent / 2).unwrap();
+    let next = until_ahead(102 + sent);
+    within(next - 102 - sent);
+    // A writer that gets stuck, or goes, lets it in.
+    tokio::time::advance(STANDING).await;
+    patient(next).unwrap();
+    assert!(matches!(lane.take(writer.epoch), Taken::Chunk { .. }));
+    assert_eq!(patient(next + 1), Err(Refused::Ahead));
+    let mut progress = std::pin::pin!(lane.progress.notified());
+    progress.as_mut().enable();
+    lane.detach(Instant::now());
+    assert!(progress.poll(&mut context).is_ready());
+    patient(next + 1).unwrap();
+}
+
 #[test]
 fn what_waits_expires_by_its_age_and_only_without_a_writer() {
     let lane = TellLane::new(1 << 20, budget());
@@ -313,7 +367,7 @@ fn a_frame_that_cannot_be_encoded_leaves_the_lane_as_it_was() {
     let payload = vec![0; frame::MAX_FRAME];
     let tell =
         RemoteTellRef { target_path: "/t", manifest: "", payload: &payload, sender_path: None };
-    let refused = lane.push(&tell, tell.encoded_len());
+    let refused = lane.push(&tell, tell.encoded_len(), Patience::None);
     assert!(matches!(refused, Err(Refused::Frame(FrameError::TooLarge { .. }))), "{refused:?}");
     assert!(lane.is_settled());
     push(&lane, 0, 8).unwrap();
