@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -115,14 +115,17 @@ pub(crate) enum Refused {
 }
 
 /// Whether who pushes can wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Patience {
     /// No: the whole budget is there for it.
     None,
     /// Yes, so it is let no further than [`AHEAD`] before a writer that gets on. To be tried again after
     /// [`STANDING`].
-    Waits,
+    Waits(Clock),
 }
+
+/// Asked only where there is reason to.
+pub(crate) type Clock = fn() -> Instant;
 
 /// What a push did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -148,7 +148,7 @@ impl PeerCore {
         if accepted.wake == Wake::Driver {
             self.wake.notify_one();
         }
-        if accepted.unit && patience == Patience::Waits {
+        if accepted.unit && matches!(patience, Patience::Waits(_)) {
             use_up_unit();
         }
         Ok(())
@@ -158,6 +158,10 @@ impl PeerCore {
         // There are 1 to 16 lanes: no narrowing, and never out of range.
         &self.lanes[usize::from(Lane::of_target(target_path, self.lanes.len() as u8))]
     }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 /// Takes a unit off the budget of the task that is running, without waiting: the tell is sent, and a call
@@ -224,7 +228,7 @@ impl Peer {
         let lane = self.0.lane_of(tell.as_tell().target_path);
         let mut tell = tell;
         if lane.turn.available_permits() > 0 {
-            match self.0.push_in(lane, tell, Patience::Waits) {
+            match self.0.push_in(lane, tell, Patience::Waits(now)) {
                 Ok(()) => return Ok(()),
                 Err((Refused::Full | Refused::Ahead, back)) => tell = back,
                 Err((refused, back)) => return Err(refusal(refused, back)),
@@ -241,7 +245,7 @@ impl Peer {
             room.as_mut().enable();
             peer.as_mut().enable();
             node.as_mut().enable();
-            let ahead = match self.0.push_in(lane, tell, Patience::Waits) {
+            let ahead = match self.0.push_in(lane, tell, Patience::Waits(now)) {
                 Ok(()) => return Ok(()),
                 Err((refused @ (Refused::Full | Refused::Ahead), back)) => {
                     tell = back;

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::Instant as Clock;
 
 use super::queue::{Queue, Writer};
 use super::{
@@ -54,7 +53,10 @@ impl TellLane {
         if q.closed || q.quarantined {
             return Err(if q.closed { Refused::Closed } else { Refused::Quarantined });
         }
-        if patience == Patience::Waits && q.ahead() >= AHEAD && q.is_flowing(Clock::now()) {
+        if let Patience::Waits(clock) = patience
+            && q.ahead() >= AHEAD
+            && q.is_flowing(clock())
+        {
             q.awaited = true;
             return Err(Refused::Ahead);
         }
@@ -123,7 +125,7 @@ impl TellLane {
     }
 
     /// The next chunk for the writer that attached as `epoch`.
-    pub(crate) fn take(&self, epoch: u64) -> Taken {
+    pub(crate) fn take(&self, epoch: u64, now: Instant) -> Taken {
         let mut q = self.lock();
         if q.epoch != epoch {
             return Taken::Detached;
@@ -137,7 +139,7 @@ impl TellLane {
             return Taken::Nothing;
         };
         q.sent = q.sent.max(end);
-        q.taken_at = Some(Clock::now());
+        q.taken_at = Some(now);
         let crowded = bytes.len() < SMALL && q.cursor > CROWD;
         self.caught_up(q);
         Taken::Chunk { bytes, crowded }

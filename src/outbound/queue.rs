@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::time::Instant as Clock;
 
 use super::{CHUNK, SMALL, STANDING};
 use crate::event::LostReason;
@@ -29,7 +28,7 @@ pub(super) struct Queue {
     /// Bytes of the chunks before it.
     pub(super) taken: usize,
     /// When the writer took the last of them.
-    pub(super) taken_at: Option<Clock>,
+    pub(super) taken_at: Option<Instant>,
     /// Somebody waits for the writer to catch up.
     pub(super) awaited: bool,
     pub(super) acked: u64,
@@ -144,7 +143,7 @@ impl Queue {
 
     /// Whether there is a writer and it gets on. One that waits for the network or the peer does not: then
     /// the whole budget is there to be filled.
-    pub(super) fn is_flowing(&self, now: Clock) -> bool {
+    pub(super) fn is_flowing(&self, now: Instant) -> bool {
         let lately = |at| now.saturating_duration_since(at) < STANDING;
         self.writer == Writer::Busy && self.taken_at.is_some_and(lately)
     }

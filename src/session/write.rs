@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Shared;
 use crate::control::{Control, GoodbyeReason, stream_header};
@@ -28,7 +28,7 @@ pub(super) async fn write_tells<L: Link>(
     writer.write(stream_header(id, attached.first)).await?;
     let lane = &shared.peer.lanes[usize::from(n)];
     loop {
-        match lane.take(attached.epoch) {
+        match lane.take(attached.epoch, Instant::now().into_std()) {
             Taken::Chunk { bytes, crowded } => {
                 writer.write(bytes).await?;
                 if crowded {
