@@ -133,3 +133,8 @@ pub use transport::{ClusterTransport, Events, WeakTransport};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The profiles are in order, and need as much memory as the page says.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/settings.md")]
+struct Settings;
