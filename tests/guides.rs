@@ -119,3 +119,48 @@ fn the_architecture_names_every_module_and_no_file_that_is_not_there() {
         assert!(named.contains(&**module) || module == "architecture.rs", "{module} is not named");
     }
 }
+
+/// All texts of the code, without the line breaks that Rust's strings may have.
+fn texts() -> String {
+    let mut files = BTreeSet::new();
+    sources(&root().join("src"), &root(), &mut files);
+    let mut all = String::new();
+    for file in &files {
+        let source = read(file);
+        let mut lines = source.lines().peekable();
+        while let Some(line) = lines.next() {
+            // In macros long texts end with a backslash, and go on behind the indentation.
+            match line.strip_suffix('\\') {
+                Some(begun) => {
+                    all.push_str(begun);
+                    if let Some(next) = lines.peek_mut() {
+                        *next = next.trim_start();
+                    }
+                }
+                None => {
+                    all.push_str(line);
+                    all.push('\n');
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn the_errors_that_operations_explains_are_those_of_the_code() {
+    let page = read("docs/operations.md");
+    let (_, table) = page.split_once("| text | cause | what to do |").expect("the table");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let texts = texts();
+    let mut checked = 0;
+    for row in table.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let (error, _) = row.split_once('`').unwrap();
+        for part in error.split('…').map(str::trim).filter(|part| !part.is_empty()) {
+            // What is filled in stands in braces in the code.
+            assert!(texts.contains(part), "`{part}` of `{error}` is in no text of the code");
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "{checked}");
+}
