@@ -59,6 +59,7 @@
 //!
 //! Over the network a node needs an [`Identity`] (certificates from PEM files; [`DevCa`] makes some for
 //! development) and [`ClusterTransport::bind`] in place of `in_process`; everything else is the same.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     feature = "atomr",
     doc = "Users of `atomr-cluster` find the drop-in for its `TcpClusterTransport` in [`atomr`]."
@@ -133,3 +134,13 @@ pub use transport::{ClusterTransport, Events, WeakTransport};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The profiles are in order, and need as much memory as the page says.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/settings.md")]
+struct Settings;
+
+/// The sizes are what the configurations give.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/operations.md")]
+struct Operations;

@@ -1,0 +1,166 @@
+//! The guides in `docs/` against the code, so that they cannot fall behind it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use cluster_quic::Config;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).into()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The options of `ConfigBuilder`, as `src/config.rs` declares them.
+fn options() -> BTreeSet<String> {
+    let source = read("src/config.rs");
+    let (_, settings) = source.split_once("\nsettings! {\n").expect("the list of settings");
+    let (settings, _) = settings.split_once("\n}\n").expect("its end");
+    let listed = settings.lines().map(str::trim).filter(|line| !line.starts_with("///"));
+    let listed = listed.filter_map(|line| line.split_once(": ")).map(|(name, _)| name);
+    let methods = source.lines().filter_map(|line| line.trim().strip_prefix("pub fn "));
+    let methods = methods.filter(|line| line.contains("(mut self")).filter_map(|line| {
+        line.split_once('(').map(|(name, _)| name).filter(|name| !name.starts_with('$'))
+    });
+    listed.chain(methods).map(Into::into).collect()
+}
+
+/// The rows of the table of all settings: option and default.
+fn rows() -> Vec<(String, String)> {
+    let page = read("docs/settings.md");
+    let (_, table) = page.split_once("## All settings").expect("the table");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let rows = rows.filter_map(|row| {
+        let mut cells = row.split(" | ");
+        let option = cells.next()?.strip_suffix('`')?;
+        Some((option.to_owned(), cells.next()?.to_owned()))
+    });
+    rows.collect()
+}
+
+#[test]
+fn every_setting_has_a_row_and_every_row_a_setting() {
+    let options = options();
+    assert!(options.len() > 20, "{options:?}");
+    let rows = rows();
+    let named: BTreeSet<_> = rows.iter().map(|(option, _)| option.clone()).collect();
+    assert_eq!(named, options);
+    assert_eq!(rows.len(), options.len(), "one row each");
+}
+
+#[test]
+fn the_defaults_in_the_table_are_the_defaults() {
+    let defaults = format!("{:?}", Config::builder("sys").build().unwrap());
+    let fields = defaults.trim_start_matches("Config { ").trim_end_matches(" }");
+    for (option, told) in rows() {
+        let (_, rest) = fields.split_once(&format!("{option}: ")).unwrap();
+        let value = rest.split(", ").next().unwrap();
+        let value = value.trim_start_matches("Some(").trim_end_matches(')');
+        let is = match option.as_str() {
+            // In words: what the others give.
+            "cluster" | "advertise_host" | "advertise_port" | "incarnation" => continue,
+            name if name.ends_with("_budget")
+                || name.ends_with("_window")
+                || name == "socket_buffer" =>
+            {
+                bytes(value.parse().unwrap())
+            }
+            _ => value.to_owned(),
+        };
+        let told = told.replace(['`', ' ', '\u{202f}'], "");
+        assert_eq!(told, is.replace(' ', ""), "{option}");
+    }
+}
+
+/// As a person would write it.
+fn bytes(n: u64) -> String {
+    match n {
+        n if n % (1 << 30) == 0 => format!("{} GiB", n >> 30),
+        n if n % (1 << 20) == 0 => format!("{} MiB", n >> 20),
+        n if n % (1 << 10) == 0 => format!("{} KiB", n >> 10),
+        n => n.to_string(),
+    }
+}
+
+/// Rust files in a folder, by their path in it.
+fn sources(dir: &Path, within: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, within, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let path = path.strip_prefix(within).unwrap();
+            found.insert(path.to_str().unwrap().replace('\\', "/"));
+        }
+    }
+}
+
+/// What stands in backticks on a page.
+fn quoted(page: &str) -> impl Iterator<Item = &str> {
+    page.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_architecture_names_every_module_and_no_file_that_is_not_there() {
+    let page = read("docs/architecture.md");
+    let (_, prose) = page.split_once("```text").unwrap();
+    let (_, prose) = prose.split_once("```").unwrap();
+    let mut files = BTreeSet::new();
+    sources(&root().join("src"), &root().join("src"), &mut files);
+    let named: BTreeSet<_> = quoted(prose).filter(|name| name.ends_with(".rs")).collect();
+    for name in &named {
+        let there = files.contains(*name) || root().join(name).exists();
+        assert!(there, "{name} is not there");
+    }
+    for module in files.iter().filter(|file| !file.contains('/')) {
+        assert!(named.contains(&**module) || module == "architecture.rs", "{module} is not named");
+    }
+}
+
+/// All texts of the code, without the line breaks that Rust's strings may have.
+fn texts() -> String {
+    let mut files = BTreeSet::new();
+    sources(&root().join("src"), &root(), &mut files);
+    let mut all = String::new();
+    for file in &files {
+        let source = read(file);
+        let mut lines = source.lines().peekable();
+        while let Some(line) = lines.next() {
+            // In macros long texts end with a backslash, and go on behind the indentation.
+            match line.strip_suffix('\\') {
+                Some(begun) => {
+                    all.push_str(begun);
+                    if let Some(next) = lines.peek_mut() {
+                        *next = next.trim_start();
+                    }
+                }
+                None => {
+                    all.push_str(line);
+                    all.push('\n');
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn the_errors_that_operations_explains_are_those_of_the_code() {
+    let page = read("docs/operations.md");
+    let (_, table) = page.split_once("| text | cause | what to do |").expect("the table");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let texts = texts();
+    let mut checked = 0;
+    for row in table.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let (error, _) = row.split_once('`').unwrap();
+        for part in error.split('…').map(str::trim).filter(|part| !part.is_empty()) {
+            // What is filled in stands in braces in the code.
+            assert!(texts.contains(part), "`{part}` of `{error}` is in no text of the code");
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "{checked}");
+}
