@@ -4,10 +4,12 @@
 //! Here a command is only found and its end turned into an exit code. A command writes with
 //! `writeln!` to standard output, never with `println!`, which panics when the reader has gone.
 
-#[allow(dead_code, reason = "for the commands that come next")]
+mod certificate;
+mod certs;
 mod failure;
-#[allow(dead_code, reason = "for the commands that come next")]
 mod identity;
+mod ping;
+mod report;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -32,6 +34,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make and check certificates
+    Certs(certs::Certs),
+    /// Find out how far one gets with a node, and why no further
+    Ping(ping::Ping),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -45,6 +51,8 @@ is.";
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Certs(certs) => certs::run(&certs),
+        Command::Ping(ping) => ping::run(&ping),
         Command::Completions { shell } => completions(shell),
     };
     match result {
