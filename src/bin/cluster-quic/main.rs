@@ -18,6 +18,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use failure::Failure;
+use report::{WIDTH, wrap};
 
 #[derive(Parser)]
 #[command(
@@ -25,6 +26,7 @@ use failure::Failure;
     version,
     about = "Tools for clusters over cluster-quic",
     long_about = None,
+    max_term_width = 80,
     after_help = EXIT_CODES,
 )]
 struct Cli {
@@ -71,7 +73,8 @@ fn main() -> ExitCode {
 
 /// One message to standard error, which may be closed too.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "cluster-quic: {text}");
+    let text = wrap(&format!("cluster-quic: {text}"), WIDTH - 2).join("\n  ");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn completions(shell: Shell) -> Result<(), Failure> {

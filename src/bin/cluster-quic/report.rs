@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 /// Lines end here at the latest, unless a word is longer.
-const WIDTH: usize = 80;
+pub(crate) const WIDTH: usize = 80;
 
 /// Where a line's text begins.
 const INDENT: usize = 13;
@@ -90,7 +90,8 @@ fn paragraph(out: &mut impl Write, indent: usize, text: &str) -> io::Result<()> 
     Ok(())
 }
 
-fn wrap(text: &str, width: usize) -> Vec<String> {
+/// The text in lines of `width`, broken between words.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for part in text.split('\n') {
         let mut line = String::new();

@@ -98,7 +98,7 @@ fn check(
     lines: &mut Vec<Line>,
 ) -> Option<Description> {
     let leaf = check_chain(cert, now, lines);
-    check_key(key, cert, lines);
+    check_key(key, cert, leaf.is_some(), lines);
     let roots = check_bundle(ca, now, lines);
     let leaf = leaf?;
     if leaf.ca {
@@ -155,7 +155,8 @@ fn check_chain(cert: &Contents, now: SystemTime, lines: &mut Vec<Line>) -> Optio
     }
 }
 
-fn check_key(key: &Contents, cert: &Contents, lines: &mut Vec<Line>) {
+/// `readable`: the certificate is, so that a key can belong to it.
+fn check_key(key: &Contents, cert: &Contents, readable: bool, lines: &mut Vec<Line>) {
     let wrong = |text: String| Line::wrong("key", format!("{} {text}", key.name()));
     if let Some(mode) = key.mode
         && mode & 0o077 != 0
@@ -183,7 +184,7 @@ fn check_key(key: &Contents, cert: &Contents, lines: &mut Vec<Line>) {
             return;
         }
     };
-    let Some(leaf) = cert.certificates.first() else { return };
+    let Some(leaf) = cert.certificates.first().filter(|_| readable) else { return };
     match trust::belongs(private, leaf) {
         Err(error) => lines.push(wrong(format!("cannot be used: {error}"))),
         Ok(true) => {

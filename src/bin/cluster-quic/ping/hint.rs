@@ -66,15 +66,15 @@ pub(super) fn explain(error: &E, known: &Known<'_>) -> Line {
             .hint("another ping with this certificate took the same address: try again"),
         E::TimedOut | E::Unheard | E::Reset => Line::wrong(GREETING, said)
             .hint("the node, or the way to it, failed in mid-conversation: try again"),
-        _ => Line::wrong(GREETING, said),
+        _ => Line::wrong(GREETING, said).hint("the node's own log may have more"),
     }
 }
 
 pub(super) const NO_NAME: &str =
     "check the spelling, and that this machine's resolver (DNS, /etc/hosts) knows the name";
 
-pub(super) const PORT_UNREACHABLE: &str = "the host is there, but nothing listens on that UDP port: \
-     is the node up, and the port right? (A packet filter that rejects says the same.)";
+pub(super) const PORT_UNREACHABLE: &str = "nothing listens on that UDP port of the host: is the node up, \
+     and the port right? (A packet filter that rejects says the same.)";
 
 pub(super) const UNREACHABLE: &str =
     "there is no way to that address from here: check routes and packet filters";
@@ -200,7 +200,7 @@ fn claim(said: &str) -> Line {
     match own.and_then(|own| own.parse::<Address>().ok()) {
         Some(own) => Line::wrong(GREETING, format!("the node goes by another address: {own}"))
             .hint(format!(
-                "ping {own}: nodes are known by the address that they advertise, letter for letter"
+                "ping {own}: a node answers to the address that it advertises, and to no other"
             )),
         None => {
             Line::wrong(GREETING, said).hint("compare the address with what the node advertises")
@@ -211,4 +211,70 @@ fn claim(said: &str) -> Line {
 /// `5 s`, `0.25 s`.
 fn seconds(time: Duration) -> String {
     format!("{} s", time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster_quic::{DevCa, Incarnation};
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    use std::time::SystemTime;
+
+    fn explained(error: &E, answered: bool) -> Line {
+        let issued = DevCa::new("test").unwrap().issue(&["a.test"]).unwrap();
+        let der = CertificateDer::from_pem_slice(issued.chain.as_bytes()).unwrap();
+        let ours = Description::of(&der, SystemTime::now()).unwrap();
+        let address = "akka.quic://asked@a.test:7".parse().unwrap();
+        let cluster = "asked";
+        explain(error, &Known { address: &address, cluster, answered, theirs: None, ours: &ours })
+    }
+
+    #[test]
+    fn every_failure_of_a_dial_has_a_step_and_a_hint() {
+        let text = || "some words".to_owned();
+        let limit = Duration::from_secs(5);
+        let all = [
+            (E::Resolve { host: text(), reason: text() }, "name"),
+            (E::NoAnswer(limit), "QUIC"),
+            (E::GreetingTimeout(limit), GREETING),
+            (E::Version(text()), TLS),
+            (E::Cluster(text()), GREETING),
+            (E::Claim(text()), GREETING),
+            (E::Stale { claimed: Incarnation(1), known: Incarnation(2) }, GREETING),
+            (E::Quarantined, GREETING),
+            (E::Refused("1 peers are known, which is the limit of max_peers".into()), GREETING),
+            (E::Connection("the server refused to accept a new connection".into()), TLS),
+            (E::TimedOut, GREETING),
+            (E::Unheard, GREETING),
+            (E::Reset, GREETING),
+            (E::Goodbye, GREETING),
+            (E::Superseded, GREETING),
+        ];
+        for (error, step) in all {
+            let line = explained(&error, false);
+            assert_eq!(line.what, step, "{error}");
+            assert!(line.is_wrong() && line.hint.is_some(), "{error}");
+        }
+        assert_eq!(explained(&E::NoAnswer(limit), true).what, TLS, "QUIC answered");
+    }
+
+    #[test]
+    fn what_the_node_is_called_comes_from_its_words() {
+        let cluster = "the peer says: `asked`, and this node to `real`".to_owned();
+        let hint = explained(&E::Cluster(cluster), true).hint.unwrap();
+        assert!(hint.starts_with("ping akka.quic://real@a.test:7"), "{hint}");
+        let claim = "the peer says: dialled as akka.quic://asked@a.test:7, but this is \
+                     akka.quic://asked@b.test:8";
+        let hint = explained(&E::Claim(claim.into()), true).hint.unwrap();
+        assert!(hint.starts_with("ping akka.quic://asked@b.test:8"), "{hint}");
+        // From a peer that says something else.
+        for odd in ["", "``", "`asked`", "but this is \u{1b}[2J"] {
+            for error in [E::Cluster(odd.into()), E::Claim(odd.into())] {
+                let line = explained(&error, true);
+                assert!(line.hint.is_some());
+                assert!(!line.text.contains('\u{1b}'), "{line:?}");
+            }
+        }
+    }
 }

@@ -177,7 +177,8 @@ impl Outcome {
 
     pub(super) fn measured(&mut self, probes: &Probes, link: Option<&LinkStats>) -> io::Result<()> {
         let figures = probes.figures();
-        let millis = |n: usize| figures.map(|figures| figures[n].as_secs_f64() * 1e3);
+        let figures = figures.map(|figures| figures.map(rounded));
+        let millis = |n: usize| figures.map(|figures| figures[n]);
         self.rtt_ms = Some(Rtt {
             sent: probes.sent,
             answered: probes.answered.len(),
@@ -189,7 +190,7 @@ impl Outcome {
         self.connection = link.map(|link| Connection {
             cipher_suite: cipher_suite.clone(),
             key_exchange: key_exchange.clone(),
-            smoothed_rtt_ms: link.rtt.as_secs_f64() * 1e3,
+            smoothed_rtt_ms: rounded(link.rtt),
             mtu: link.mtu,
             sent_packets: link.sent_packets,
             lost_packets: link.lost_packets,
@@ -201,23 +202,19 @@ impl Outcome {
         writeln!(out)?;
         let (answered, sent) = (probes.answered.len(), probes.sent);
         let rtt = match figures {
-            Some([min, avg, max]) => {
-                format!("min {}, avg {}, max {}: ", ms(min), ms(avg), ms(max))
-            }
+            Some([min, avg, max]) => format!("min {min:?} / avg {avg:?} / max {max:?} ms, "),
             None => String::new(),
         };
         field(out, "RTT", &format!("{rtt}{answered} of {sent} probes answered"))?;
         if let Some(link) = link {
-            let text = format!("{}, as QUIC has it, smoothed", ms(link.rtt));
+            let text =
+                format!("{} ms as QUIC has it, smoothed over the handshake", rounded(link.rtt));
             field(out, "", &text)?;
             field(out, "MTU", &format!("{} bytes in a UDP packet, as found so far", link.mtu))?;
         }
         let alpn = self.node.as_ref().map_or("", |node| node.alpn.as_str());
-        field(out, "TLS", &format!("1.3, ALPN {alpn}\n{cipher_suite}, {key_exchange}"))?;
-        let versions: Vec<_> = self.versions.iter().map(|v| format!("0x{v:08x}")).collect();
-        if !versions.is_empty() {
-            field(out, "QUIC", &format!("version 1, of {} there", versions.join(", ")))?;
-        }
+        field(out, "cipher", &format!("TLS 1.3, ALPN {alpn},\n{cipher_suite}, {key_exchange}"))?;
+        field(out, "QUIC", "version 1")?;
         Ok(())
     }
 
@@ -237,7 +234,37 @@ fn started(incarnation: Incarnation, now: SystemTime) -> String {
     if plausible { format!(", up since {}", day(begin)) } else { String::new() }
 }
 
+/// In milliseconds, to the hundredth.
+fn rounded(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e5).round() / 1e2
+}
+
 /// `0.12 ms`.
 pub(super) fn ms(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_are_summed_up() {
+        let mut probes = Probes::default();
+        assert_eq!(probes.figures(), None);
+        for millis in [Some(3), None, Some(1), Some(8)] {
+            probes.add(millis.map(Duration::from_millis));
+        }
+        assert_eq!((probes.sent, probes.answered.len()), (4, 3));
+        assert_eq!(probes.figures(), Some([1, 4, 8].map(Duration::from_millis)));
+    }
+
+    #[test]
+    fn an_incarnation_that_is_a_time_is_one() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let at = |micros| started(Incarnation(micros), now);
+        assert_eq!(at(1_700_000_000_000_000), ", up since 2023-11-14 22:13 UTC");
+        assert_eq!(at(1_900_000_000_000_000), "", "to come");
+        assert_eq!(at(7), "", "a count");
+    }
 }

@@ -56,20 +56,21 @@ async fn asked(to: SocketAddr, limit: Duration, again: Duration) -> io::Result<A
     // A connected socket is told what ICMP says.
     socket.connect(to).await?;
     let mut questions = Vec::new();
-    let mut now = Instant::now();
-    let end = now + limit;
-    while now < end {
+    let end = Instant::now() + limit;
+    loop {
+        // Before the clock is read: the first random number of a process takes its time.
         let ids = Ids::random()?;
-        let packet = question(&ids);
+        let (packet, now) = (question(&ids), Instant::now());
+        if now >= end {
+            return Ok(Answer::Silence);
+        }
         questions.push((ids, now));
         socket.send(&packet).await?;
         let answer = answer(&socket, &questions);
         if let Ok(answer) = timeout_at(end.min(now + again), answer).await {
             return answer;
         }
-        now = Instant::now();
     }
-    Ok(Answer::Silence)
 }
 
 /// Waits for the answer to one of the questions; whatever else comes is passed over.
