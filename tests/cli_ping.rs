@@ -185,11 +185,24 @@ async fn json_has_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_at_once_and_one_after_the_other() {
     let mut scene = Scene::new();
-    let pings = async {
-        tokio::join!(scene.ping(&[]), scene.ping(&[]), scene.ping(&["--json"]));
-        scene.ping(&[]).await.expect(0);
+    // Each with a name of its own: the ports are drawn at random, and might be the same.
+    let names = ["one.test", "two.test", "three.test"];
+    for name in names {
+        let issued = scene.ca.issue(&[name]).unwrap();
+        scene.dir.write(&format!("{name}.pem"), issued.chain);
+        scene.dir.write(&format!("{name}-key.pem"), issued.key);
+    }
+    let address = scene.node.address().to_string();
+    let ping = |name: &'static str| {
+        let (address, dir) = (address.clone(), scene.dir.path().to_owned());
+        let run = move || run(&dir, &["ping", &address, "--certs", ".", "--as", name]);
+        tokio::task::spawn_blocking(run)
     };
-    pings.await;
+    let all = names.map(ping);
+    for ping in all {
+        ping.await.unwrap().expect(0);
+    }
+    scene.ping(&[]).await.expect(0);
     for _ in 0..4 {
         let left = scene.event(|event| match event {
             Event::PeerDown { reason, .. } => Some(reason.clone()),

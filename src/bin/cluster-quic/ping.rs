@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::rand;
 use clap::Args;
 use cluster_quic::{
-    Address, AssociationError, ClusterTransport, Config, Event, Events, Identity, Peer, Runtime,
+    Address, AssociationError, ClusterTransport, Config, Event, Events, Identity, Peer,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -80,7 +80,7 @@ shuts down. Nothing is sent to its actors.
 Examples:
   cluster-quic ping akka.quic://demo@127.0.0.1:4400
   cluster-quic ping akka.quic://demo@node-a.lan:4400 --certs certs --as node-b
-  cluster-quic ping akka.quic://demo@node-a.lan:4400 --json --count 1 --timeout 2s
+  cluster-quic ping akka.quic://demo@node-a.lan:4400 --json -c 1 -t 2s
 
 Exit codes: 0 associated, 1 not (the last line says why), 2 usage.";
 
@@ -118,7 +118,9 @@ impl Ping {
             Asked::Nothing => None,
             Asked::Refused => return Ok(()),
         };
-        let node = self.node(identity, &addresses)?;
+        // Dialled is what has answered: a machine may have names for IPv6 addresses, and no IPv6.
+        let tried = answered.map_or(addresses.clone(), |to| vec![to]);
+        let node = self.node(identity, &tried)?;
         let result = tokio::select! {
             result = self.associate(&node, ours, &addresses, answered, outcome) => result,
             _ = tokio::signal::ctrl_c() => Err(Failure::wrong("interrupted")),
@@ -219,7 +221,6 @@ impl Ping {
             .advertise_host(host.unwrap_or_default())
             .advertise_port(port)
             .dial_timeout(self.timeout)
-            .runtime(Runtime::Current)
             .build()
             .map_err(Failure::usage)?;
         ClusterTransport::bind(config, identity).map_err(Failure::wrong)
