@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -49,6 +49,8 @@ pub(crate) struct Status {
     pub(crate) wanted_since: Option<Instant>,
     pub(crate) last_error: Option<AssociationError>,
     pub(crate) associations: u64,
+    /// When the certificate expires that the peer showed last.
+    pub(crate) certificate_expires: Option<SystemTime>,
     pub(crate) link: Option<LinkProbe>,
     pub(crate) disconnect: bool,
     pub(crate) connect: bool,
@@ -343,6 +345,7 @@ impl Peer {
             unreachable_for: status.wanted_since.map(elapsed),
             last_error: status.last_error.clone(),
             associations: status.associations,
+            certificate_expires: status.certificate_expires,
             link: status.link.as_ref().map(|probe| probe()),
             gossip: core.gossip.stats(),
             gossip_received: core
