@@ -57,7 +57,15 @@ fn only_the_adapter_knows_atomr() {
 
 #[test]
 fn tasks_are_spawned_where_a_peer_is_driven() {
-    let rooms = ["atomr.rs", "backend/quic.rs", "driver", "hub.rs", "session", "transport.rs"];
+    let rooms = [
+        "atomr.rs",
+        "backend/quic.rs",
+        "driver",
+        "hub.rs",
+        "rotation/watch.rs",
+        "session",
+        "transport.rs",
+    ];
     for needle in ["spawn(", "spawn_blocking("] {
         let naming = naming(needle);
         assert!(naming.iter().all(|file| rooms.iter().any(|r| file.starts_with(r))), "{naming:?}");
@@ -88,6 +96,7 @@ fn the_pure_rooms_know_no_clock_and_no_runtime() {
         "lane.rs",
         "log_limit.rs",
         "outbound/queue.rs",
+        "rotation/watcher.rs",
     ];
     for needle in ["Instant::now", "SystemTime", "tokio::"] {
         let naming = naming(needle);

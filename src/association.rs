@@ -66,8 +66,8 @@ pub(crate) enum Input {
     /// Nothing was sent either way for the configured time.
     Release,
     /// The active link was made with a certificate that this node has replaced: another one is to take
-    /// its place, without a break.
-    Renew,
+    /// its place, without a break. `fresh`: for the first time since, so that earlier failures do not count.
+    Renew { fresh: bool },
     /// The user asked for the connection to be closed; it comes back when wanted.
     Disconnect,
     /// The user wants nothing to do with this life of the peer, nor with earlier ones.
@@ -221,7 +221,7 @@ impl Association {
                 self.incoming(now, link, instance, attempt, &mut out);
             }
             Input::Lost { link, reason } => self.lost(now, link, reason, &mut out),
-            Input::Renew => self.renew(now, &mut out),
+            Input::Renew { fresh } => self.renew(now, fresh, &mut out),
             Input::Release => self.release(&mut out),
             Input::Disconnect => self.disconnect(now, &mut out),
             Input::Quarantine { incarnation } => self.quarantine(incarnation, &mut out),
@@ -253,7 +253,10 @@ impl Association {
         out.push(Output::Dial { link });
     }
 
-    fn renew(&mut self, now: Instant, out: &mut Vec<Output>) {
+    fn renew(&mut self, now: Instant, fresh: bool, out: &mut Vec<Output>) {
+        if fresh {
+            (self.renewals_failed, self.renew_at) = (0, None);
+        }
         let due = self.renew_at.is_none_or(|at| now >= at);
         if due && matches!(self.state, State::Active(_)) {
             self.dial(out);

@@ -8,6 +8,7 @@ use crate::error::ConfigError;
 use crate::frame::MAX_FRAME;
 use crate::lane::MAX_TELL_LANES;
 use crate::outbound::{CHUNK, PIECE};
+use crate::wall_clock::WallClock;
 
 /// What gossip and control may always use of the connection's send window, in bytes.
 const GOSSIP_RESERVE: u64 = 2 * 1024 * 1024;
@@ -52,6 +53,21 @@ pub enum Congestion {
     Cubic,
 }
 
+/// What becomes of a standing connection when the certificate that the peer showed on it expires. New
+/// connections are refused then in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnExpiry {
+    /// It goes on, with warnings. Certificates issued together expire together: were their connections to
+    /// end, a renewal that was forgotten would take the whole cluster down in one second, with every node
+    /// taking all others for dead.
+    #[default]
+    GoOn,
+    /// It ends, as [`AssociationError::Certificate`](crate::AssociationError::Certificate), within a
+    /// quarter second. For certificates whose short life is the way to revoke them.
+    End,
+}
+
 /// A node's configuration; made by [`Config::builder`], which checks it.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -82,6 +98,9 @@ pub struct Config {
     pub(crate) congestion: Congestion,
     pub(crate) max_udp_payload: u16,
     pub(crate) socket_buffer: usize,
+    pub(crate) expiry_warning: Duration,
+    pub(crate) on_expiry: OnExpiry,
+    pub(crate) wall_clock: WallClock,
 }
 
 impl Config {
@@ -116,6 +135,9 @@ impl Config {
             congestion: Congestion::LowDelay,
             max_udp_payload: 6500,
             socket_buffer: 4 * 1024 * 1024,
+            expiry_warning: Duration::from_secs(7 * 86_400),
+            on_expiry: OnExpiry::GoOn,
+            wall_clock: WallClock::default(),
         })
     }
 
@@ -163,6 +185,7 @@ impl Config {
         }
         period("backoff_min", self.backoff_min, ms(1), self.backoff_max)?;
         period("backoff_max", self.backoff_max, ms(1), day)?;
+        period("expiry_warning", self.expiry_warning, Duration::ZERO, 3650 * day)?;
         self.check_send_window()
     }
 
@@ -293,6 +316,13 @@ settings! {
     /// Bytes of the UDP socket's send and receive buffers. Default 4 MiB; the system may grant less
     /// (on Linux `net.core.rmem_max` and `wmem_max`), which is logged once.
     socket_buffer: usize,
+    /// How long before a certificate expires [`Event::CertificateExpiring`](crate::Event::CertificateExpiring)
+    /// comes, for the node's own and for those of connected peers. Default 7 days. A third of the
+    /// certificate's life, where that is shorter.
+    expiry_warning: Duration,
+    /// What becomes of a standing connection when the peer's certificate expires. Default
+    /// [`OnExpiry::GoOn`].
+    on_expiry: OnExpiry,
 }
 
 impl ConfigBuilder {
@@ -319,6 +349,17 @@ impl ConfigBuilder {
     /// Default: microseconds since the Unix epoch.
     pub fn incarnation(mut self, incarnation: u64) -> Self {
         self.0.incarnation = Some(Incarnation(incarnation));
+        self
+    }
+
+    /// What certificates' dates are held against, in handshakes and afterwards. Default: the system's clock.
+    /// For tests, which cannot wait for a certificate to expire; everything else goes by the runtime's
+    /// clock.
+    pub fn wall_clock(
+        mut self,
+        now: impl Fn() -> std::time::SystemTime + Send + Sync + 'static,
+    ) -> Self {
+        self.0.wall_clock = WallClock::new(now);
         self
     }
 

@@ -1,6 +1,7 @@
 //! One task per peer: gives the association its inputs, and does what it says. The only clock, and
 //! the only place where a peer's tasks are spawned.
 
+mod certificates;
 mod one_way;
 mod perform;
 mod upkeep;
@@ -29,6 +30,7 @@ use crate::node::{Node, Phase};
 use crate::outbound::Loss;
 use crate::peer::PeerCore;
 use crate::session::Session;
+use certificates::Certificates;
 use one_way::OneWay;
 
 /// How often slow things are looked after: retention, idleness, progress of a slow sink.
@@ -85,6 +87,7 @@ pub(crate) struct Driver<B: Backend> {
     instance: Option<Instance>,
     activity: Activity,
     one_way: OneWay,
+    certificates: Certificates,
     /// Since when nothing is under way, if nothing is.
     idle_since: Instant,
     /// Threads that give lost tells back.
@@ -133,6 +136,7 @@ impl<B: Backend> Driver<B> {
             instance: None,
             activity: Activity { seen: 0, at: Instant::now() },
             one_way: OneWay::default(),
+            certificates: Certificates::default(),
             idle_since: Instant::now(),
             giving_back: JoinSet::new(),
             log: LogLimit::new(LOG_BURST, LOG_REFILL),
@@ -189,7 +193,8 @@ impl<B: Backend> Driver<B> {
             }
             DriverInput::DialFailed { link, error } => {
                 self.dials.remove(&link);
-                self.feed(Input::DialFailed { link, error });
+                self.feed(Input::DialFailed { link, error: error.clone() });
+                self.dial_told(link, &error);
             }
             DriverInput::Closed { link, reason } => {
                 self.candidates.remove(&link);

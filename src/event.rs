@@ -1,6 +1,6 @@
 //! What a node tells its user without being asked: associations and losses.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::address::{Address, Incarnation};
 use crate::error::{AssociationError, FrameError};
@@ -83,6 +83,30 @@ pub enum Event {
         /// What was wrong with it.
         error: FrameError,
     },
+    /// The node has another identity, by [`renew`](crate::ClusterTransport::renew) or by itself: new
+    /// connections are made with it from now on, and standing ones are replaced, which
+    /// [`PeerUp`](Event::PeerUp) tells of.
+    IdentityRenewed {
+        /// SHA-256 of the node's certificate (DER), 64 lower-case hex digits.
+        fingerprint: String,
+        /// When it expires.
+        expires: SystemTime,
+    },
+    /// The [watched](crate::ClusterTransport::watch_identity) files hold what the node cannot use, and it
+    /// keeps the identity that it has. Once for each content.
+    IdentityRejected {
+        /// Which file, what is wrong with it, and what to do.
+        reason: String,
+    },
+    /// A certificate in use expires soon, or has expired; see
+    /// [`expiry_warning`](crate::ConfigBuilder::expiry_warning). Once for each certificate, and again
+    /// every day while it is in use.
+    CertificateExpiring {
+        /// Whose certificate.
+        whose: CertificateOf,
+        /// When it expires; may be past.
+        at: SystemTime,
+    },
     /// The subscriber lagged behind, and this many events before the next one are gone. The
     /// statistics have their sums.
     Missed {
@@ -96,6 +120,16 @@ pub enum Event {
         /// In which lane.
         lane: Lane,
     },
+}
+
+/// Whose certificate an event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CertificateOf {
+    /// This node's own.
+    ThisNode,
+    /// The one that a peer showed on the present connection.
+    Peer(Address),
 }
 
 /// Why accepted tells were lost.

@@ -13,6 +13,7 @@ use crate::greetings::Greetings;
 use crate::link::{Backend, Incoming, Link};
 use crate::node::{Node, Phase};
 use crate::peer::PeerCore;
+use crate::rotation::warn_of_own;
 
 /// Inputs that wait for one driver; their senders wait beyond.
 const DRIVER_INBOX: usize = 64;
@@ -34,6 +35,7 @@ impl<B: Backend> Hub<B> {
             Some(hub) => hub.backend.renew(&hub.node.address, &hub.node.config, identity),
             None => Ok(()),
         });
+        node.runtime.spawn(warn_of_own(Arc::clone(node)));
         node.runtime.spawn(accept(hub));
     }
 
@@ -59,6 +61,10 @@ impl<B: Backend> Hub<B> {
         let remote = incoming.remote();
         let greeted = match greet::receive(&self.node, incoming).await {
             Ok(greeted) => Box::new(greeted),
+            // Nobody was refused.
+            Err(AssociationError::Superseded) => {
+                return tracing::debug!(remote, "a dial was given up");
+            }
             Err(error) => return self.node.refused(remote, error),
         };
         let peer = &greeted.greeting.address;

@@ -97,18 +97,20 @@ mod memory;
 mod node;
 mod outbound;
 mod peer;
+mod rotation;
 mod session;
 mod sink;
 mod stats;
 mod stream;
 mod tls;
 mod transport;
+mod wall_clock;
 
 pub use address::{Address, Incarnation, SCHEME};
 pub use backend::in_process::InProcessNetwork;
 #[cfg(feature = "custom-socket")]
 pub use backend::quic::CustomSocket;
-pub use config::{Config, ConfigBuilder, Congestion, Runtime};
+pub use config::{Config, ConfigBuilder, Congestion, OnExpiry, Runtime};
 pub use dead_letters::DeadLetter;
 #[doc(hidden)]
 pub use dev_certs::DevCertOptions;
@@ -117,10 +119,11 @@ pub use error::{
     AddressError, AlreadyStarted, AssociationError, BindError, ConfigError, FlushError, FrameError,
     PeerError, SendError,
 };
-pub use event::{Event, LostReason};
+pub use event::{CertificateOf, Event, LostReason};
 pub use frame::{ClusterFrame, MAX_FRAME, RemoteTell, RemoteTellRef, Tell};
 pub use lane::{Lane, MAX_TELL_LANES};
 pub use peer::Peer;
+pub use rotation::{IdentityFiles, IdentityWatch};
 pub use sink::{Gossip, GossipInbox, RecordingSink, RemoteMessageSink, TellSink, gossip_inbox};
 pub use stats::{
     ConnectionInfo, GossipStats, LaneStats, LinkStats, Lost, PeerState, PeerStats, ReceivedStats,

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::error::{AssociationError, BindError};
 use crate::lane::Lane;
 use crate::stats::{ConnectionInfo, LinkStats};
-use crate::tls::Identity;
+use crate::tls::{Certificate, CertificateFailure, CertificateProblem, Identity, Side};
 
 /// A way to reach other nodes, and to be reached.
 pub(crate) trait Backend: Send + Sync + 'static {
@@ -84,6 +84,12 @@ pub(crate) trait Link: Clone + Send + Sync + 'static {
     /// Whether it was made with the identity that the node has now.
     fn is_current(&self) -> bool;
 
+    /// What the peer showed; `None` where the backend has no certificates.
+    fn certificate(&self) -> Option<Certificate>;
+
+    /// Whether the CA bundle that the node has now vouches for it. Its dates are as good as they were.
+    fn is_trusted(&self) -> Result<(), CertificateFailure>;
+
     fn stats(&self) -> LinkStats;
 
     /// What the backend's own handshake has shown; the greeting's part is left at its default.
@@ -140,6 +146,10 @@ pub(crate) fn to_wire(reason: &AssociationError) -> (u32, String) {
         E::Stale { .. } => (9, reason.to_string()),
         E::Refused(text) => (10, text.clone()),
         E::Quarantined => (12, String::new()),
+        E::Certificate(CertificateFailure { problem: CertificateProblem::Expired, .. }) => {
+            (13, String::new())
+        }
+        E::Certificate(_) => (14, String::new()),
         other => (11, other.to_string()),
     }
 }
@@ -163,6 +173,13 @@ pub(crate) fn from_wire(code: u64, text: &str) -> AssociationError {
         9 => E::Claim(format!("the peer says: {text}")),
         11 => E::Refused(format!("the peer says: {text}")),
         12 => E::Quarantined,
+        13 => refused_by_peer(CertificateProblem::Expired),
+        14 => refused_by_peer(CertificateProblem::UnknownIssuer),
         code => E::Refused(format!("code {code} {text}")),
     }
+}
+
+/// The peer ended a connection over the certificate that this node had shown on it.
+fn refused_by_peer(problem: CertificateProblem) -> AssociationError {
+    CertificateFailure { by: Side::Peer, problem, detail: None }.into()
 }

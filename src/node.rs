@@ -16,6 +16,7 @@ use crate::event::Event;
 use crate::log_limit::LogLimit;
 use crate::outbound::Budget;
 use crate::peer::PeerCore;
+use crate::rotation::Identities;
 use crate::sink::{GossipReceiver, RemoteMessageSink};
 use crate::tls::Identity;
 
@@ -67,6 +68,7 @@ pub(crate) enum Phase {
     },
 }
 
+/// Gives a backend another identity.
 type Renew = Box<dyn Fn(&Identity) -> Result<(), BindError> + Send + Sync>;
 
 pub(crate) struct Node {
@@ -92,12 +94,19 @@ pub(crate) struct Node {
     renew: OnceLock<Renew>,
     refusals: Mutex<Refusals>,
     log: Mutex<LogLimit>,
+    pub(crate) identities: Identities,
     started: Instant,
 }
 
 impl Node {
-    pub(crate) fn new(address: Address, config: Config, runtime: Handle) -> Self {
+    pub(crate) fn new(
+        address: Address,
+        config: Config,
+        identity: Option<&Identity>,
+        runtime: Handle,
+    ) -> Self {
         Self {
+            identities: Identities::new(identity),
             incarnation: config.incarnation.unwrap_or_else(incarnation_now),
             budget: Arc::new(Budget::new(config.node_budget)),
             peers: DashMap::new(),
@@ -132,8 +141,8 @@ impl Node {
         let _ = self.renew.set(Box::new(renew));
     }
 
-    /// New connections are made with `identity` from now on.
-    pub(crate) fn renew(&self, identity: &Identity) -> Result<(), BindError> {
+    /// The backend's new connections are made with `identity` from now on.
+    pub(crate) fn give_backend(&self, identity: &Identity) -> Result<(), BindError> {
         self.renew.get().map_or(Ok(()), |renew| renew(identity))
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -55,6 +55,8 @@ pub(crate) struct Status {
     pub(crate) wanted_since: Option<Instant>,
     pub(crate) last_error: Option<AssociationError>,
     pub(crate) associations: u64,
+    /// When the certificate expires that the peer showed last.
+    pub(crate) certificate_expires: Option<SystemTime>,
     pub(crate) link: Option<Box<dyn LinkProbe>>,
     pub(crate) disconnect: bool,
     pub(crate) connect: bool,
@@ -386,6 +388,7 @@ impl Peer {
             unreachable_for: status.wanted_since.map(elapsed),
             last_error: status.last_error.clone(),
             associations: status.associations,
+            certificate_expires: status.certificate_expires,
             link: status.link.as_ref().map(|probe| probe.stats()),
             gossip: core.gossip.stats(),
             gossip_received: core

@@ -1,7 +1,7 @@
 //! What a node knows of its traffic, as plain numbers.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::address::{Address, Incarnation};
 use crate::error::AssociationError;
@@ -27,6 +27,9 @@ pub struct PeerStats {
     pub last_error: Option<AssociationError>,
     /// Associations so far.
     pub associations: u64,
+    /// When the certificate expires that the peer showed last. `None` before the first association, and on
+    /// the in-process backend.
+    pub certificate_expires: Option<SystemTime>,
     /// The connection, while there is one.
     pub link: Option<LinkStats>,
     /// Gossip to the peer.

@@ -9,13 +9,14 @@ mod load;
 mod name;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::hmac;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self as provider, cipher_suite};
@@ -24,12 +25,15 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
 
 pub use error::IdentityError;
-pub(crate) use failure::classify;
 pub use failure::{CertificateFailure, CertificateProblem, Side};
-use load::Pem;
+pub(crate) use failure::{classify, has_expired};
+pub(crate) use load::Pem;
 pub(crate) use load::system_time;
 pub use name::NameMismatch;
 pub(crate) use name::{bare_host, verify_peer_name};
+pub(crate) use trust::{Certificate, ShownBy, sha256};
+
+use crate::wall_clock::WallClock;
 
 /// What a node shows to its peers and what it expects of them: its certificate chain, the private
 /// key of that certificate, and the CA certificates it trusts.
@@ -58,7 +62,7 @@ struct Inner {
     key: PrivateKeyDer<'static>,
     roots: Arc<RootCertStore>,
     names: Vec<String>,
-    not_after: SystemTime,
+    certificate: Certificate,
 }
 
 impl Identity {
@@ -71,7 +75,9 @@ impl Identity {
     /// - `ca_bundle`: one or more CA certificates. A peer is accepted if any of them issued its
     ///   certificate.
     ///
-    /// The files are read now and not watched; load again to pick up a renewed certificate.
+    /// The files are read now and not watched; [`ClusterTransport::watch_identity`] does that.
+    ///
+    /// [`ClusterTransport::watch_identity`]: crate::ClusterTransport::watch_identity
     ///
     /// # Errors
     ///
@@ -85,7 +91,7 @@ impl Identity {
         let chain = Pem::read("certificate chain", certificate_chain.as_ref())?;
         let key = Pem::read("private key", private_key.as_ref())?;
         let ca_bundle = Pem::read("CA bundle", ca_bundle.as_ref())?;
-        Self::load(&chain, &key, &ca_bundle)
+        Self::load(&chain, &key, &ca_bundle, SystemTime::now())
     }
 
     /// Loads an identity from PEM text in memory; the three arguments hold what the three files of
@@ -99,6 +105,7 @@ impl Identity {
             &Pem::in_memory("certificate chain", chain),
             &Pem::in_memory("private key", key),
             &Pem::in_memory("CA bundle", ca_bundle),
+            SystemTime::now(),
         )
     }
 
@@ -115,16 +122,23 @@ impl Identity {
 
     /// When the node's certificate expires. Peers refuse new connections from then on.
     pub fn not_after(&self) -> SystemTime {
-        self.inner.not_after
+        self.inner.certificate.not_after
     }
 
     /// SHA-256 of the node's certificate (DER) as 64 lower-case hex digits, without colons.
     pub fn fingerprint(&self) -> String {
-        digest::digest(&digest::SHA256, &self.inner.chain[0])
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let bytes = self.inner.certificate.fingerprint.iter();
+        bytes.map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The node's own certificate.
+    pub(crate) fn certificate(&self) -> Certificate {
+        self.inner.certificate
+    }
+
+    /// Whether the other one shows the same certificates and trusts the same CAs, in the same order.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.inner.chain == other.inner.chain && self.inner.roots.roots == other.inner.roots.roots
     }
 
     /// The cipher suite and the key exchange that a dial asks for first, and that every node of this
@@ -138,7 +152,11 @@ impl Identity {
     }
 
     /// The TLS side of an endpoint that accepts connections.
-    pub(crate) fn server_config(&self, alpn: &[u8]) -> Result<ServerConfig, IdentityError> {
+    pub(crate) fn server_config(
+        &self,
+        alpn: &[u8],
+        clock: &WallClock,
+    ) -> Result<ServerConfig, IdentityError> {
         let provider = crypto_provider();
         let verifier = WebPkiClientVerifier::builder_with_provider(
             Arc::clone(&self.inner.roots),
@@ -146,7 +164,7 @@ impl Identity {
         )
         .build()
         .map_err(|error| IdentityError::Configuration { detail: error.to_string() })?;
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_details(provider, Arc::new(clock.clone()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(configuration)?
             .with_client_cert_verifier(verifier)
@@ -162,8 +180,13 @@ impl Identity {
     }
 
     /// The TLS side of an endpoint that dials.
-    pub(crate) fn client_config(&self, alpn: &[u8]) -> Result<ClientConfig, IdentityError> {
-        let mut config = ClientConfig::builder_with_provider(crypto_provider())
+    pub(crate) fn client_config(
+        &self,
+        alpn: &[u8],
+        clock: &WallClock,
+    ) -> Result<ClientConfig, IdentityError> {
+        let clock = Arc::new(clock.clone());
+        let mut config = ClientConfig::builder_with_details(crypto_provider(), clock)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(configuration)?
             .with_root_certificates(Arc::clone(&self.inner.roots))
@@ -191,9 +214,15 @@ impl Identity {
         secret
     }
 
-    fn load(chain: &Pem, key: &Pem, ca_bundle: &Pem) -> Result<Self, IdentityError> {
+    /// `now`: what the certificate's dates are held against.
+    pub(crate) fn load(
+        chain: &Pem,
+        key: &Pem,
+        ca_bundle: &Pem,
+        now: SystemTime,
+    ) -> Result<Self, IdentityError> {
         let identity = Self::assemble(chain, key, ca_bundle)?;
-        load::check_leaf(&identity.inner.chain[0], chain.place(), SystemTime::now())?;
+        load::check_leaf(&identity.inner.chain[0], chain.place(), now)?;
         Ok(identity)
     }
 
@@ -204,14 +233,14 @@ impl Identity {
         let private_key = key.private_key()?;
         load::check_key(&certificates, &private_key, chain.place(), key.place())?;
         let roots = ca_bundle.roots()?;
-        let (names, not_after) = load::describe(&certificates[0], chain.place())?;
+        let (names, certificate) = load::describe(&certificates[0], chain.place())?;
         Ok(Self {
             inner: Arc::new(Inner {
                 chain: certificates,
                 key: private_key,
                 roots: Arc::new(roots),
                 names,
-                not_after,
+                certificate,
             }),
         })
     }

@@ -90,7 +90,7 @@ impl ClusterTransport {
         let address = Address::new(&config.system, host, port).map_err(ConfigError::from)?;
         check_name(identity, &address)?;
         drop(entered);
-        Ok(Self::assemble(address, config, backend, runtime, own))
+        Ok(Self::assemble(address, config, Some(identity), backend, runtime, own))
     }
 
     /// A node on an in-process network, named `host` there: the same queues, limits, order, resume
@@ -107,20 +107,25 @@ impl ClusterTransport {
         let port = config.advertise_port.unwrap_or(IN_PROCESS_PORT);
         let address = Address::new(&config.system, host, port).map_err(ConfigError::from)?;
         let backend = InProcessBackend::register(network, &address, config.stream_window)?;
-        Ok(Self::assemble(address, config, backend, runtime, own))
+        Ok(Self::assemble(address, config, None, backend, runtime, own))
     }
 
     fn assemble<B: crate::link::Backend>(
         address: Address,
         config: Config,
+        identity: Option<&Identity>,
         backend: B,
         runtime: Handle,
         own: OwnRuntime,
     ) -> Self {
-        let node = Arc::new(Node::new(address, config, runtime));
+        let node = Arc::new(Node::new(address, config, identity, runtime));
         Hub::start(&node, backend);
         tracing::info!(address = %node.address, incarnation = %node.incarnation, "node up");
         Self(Arc::new(Inner { node, own_runtime: own }))
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.0.node
     }
 
     /// The address that the other nodes dial.
@@ -161,29 +166,6 @@ impl ClusterTransport {
         hook: impl Fn(DeadLetter<'_>) + Send + Sync + 'static,
     ) -> Result<(), AlreadyStarted> {
         self.0.node.dead_letters.set(Box::new(hook)).map_err(|_| AlreadyStarted)
-    }
-
-    /// Replaces the node's certificate, key and CA bundle, without a restart and without losing a tell or
-    /// its place: new connections use them at once, and standing ones are replaced within the next
-    /// second, make before break. Peers see neither an end nor a failure: [`Event::PeerUp`] comes again. A
-    /// replacement that fails leaves the old connection as it is, is reported as
-    /// [`Event::DialFailed`], and is tried again.
-    ///
-    /// Gossip that is on its way on an old connection may be lost with it, as over any change of
-    /// connections. On the in-process backend there is nothing to replace.
-    ///
-    /// To change to another CA: give every node a bundle with both, then certificates of the new one, then
-    /// the new one's bundle. Stateless resets keep the keys of the identity that the node was bound with,
-    /// so after a restart with another key the peers of the old process find out by their idle timeout or
-    /// by the new process's first dial.
-    ///
-    /// # Errors
-    /// [`BindError`], if the certificate does not cover the node's address or cannot be used. The old
-    /// identity then stays.
-    pub fn renew(&self, identity: &Identity) -> Result<(), BindError> {
-        self.0.node.renew(identity)?;
-        tracing::info!(certificate = %identity.fingerprint(), "identity replaced");
-        Ok(())
     }
 
     /// A handle for sending to one peer often. Makes the peer known, and does not connect yet.

@@ -214,7 +214,7 @@ impl Model {
             Step::Restart(side) => self.restart(side),
             Step::Disconnect(side) => self.feed(side, Input::Disconnect),
             Step::Release(side) => self.feed(side, Input::Release),
-            Step::Renew(side) => self.feed(side, Input::Renew),
+            Step::Renew(side) => self.feed(side, Input::Renew { fresh: false }),
         }
     }
 
@@ -537,7 +537,8 @@ fn a_renewal_that_fails_leaves_the_old_link_and_comes_again() {
     let mut association = Association::new(true, timing(), 7);
     let old = LinkId::Accepted(1);
     association.handle(now, Input::Incoming { link: old, instance: instance(1), attempt: 1 });
-    let renew = |association: &mut Association, at| association.handle(at, Input::Renew);
+    let renew =
+        |association: &mut Association, at| association.handle(at, Input::Renew { fresh: false });
     let [Output::Dial { link }] = renew(&mut association, now)[..] else { panic!("no dial") };
     assert_eq!(association.active(), Some(old), "lanes flow meanwhile");
     assert_eq!(renew(&mut association, now), [], "one at a time");
@@ -546,7 +547,13 @@ fn a_renewal_that_fails_leaves_the_old_link_and_comes_again() {
     let [Output::ReportDialFailed { retry_in, .. }] = outputs[..] else { panic!("{outputs:?}") };
     assert_eq!(association.active(), Some(old));
     assert_eq!(renew(&mut association, now), [], "not before its time");
-    assert!(matches!(renew(&mut association, now + retry_in)[..], [Output::Dial { .. }]));
+    let [Output::Dial { link }] = renew(&mut association, now + retry_in)[..] else { panic!() };
+    // A new identity has a try of its own, soon after what came before it has failed.
+    let failed = Input::DialFailed { link, error: AssociationError::TimedOut };
+    association.handle(now + retry_in, failed);
+    assert_eq!(renew(&mut association, now + retry_in), []);
+    let outputs = association.handle(now + retry_in, Input::Renew { fresh: true });
+    assert!(matches!(outputs[..], [Output::Dial { .. }]), "{outputs:?}");
     // The old link breaks while its replacement is dialled: that goes on.
     let lost = Input::Lost { link: old, reason: AssociationError::TimedOut };
     let outputs = association.handle(now + retry_in, lost);

@@ -4,12 +4,13 @@
 mod congestion;
 #[cfg(feature = "custom-socket")]
 mod forgiving;
+mod generation;
 pub(crate) mod link;
 mod reset;
 mod settings;
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -25,10 +26,11 @@ use crate::address::Address;
 use crate::config::Config;
 use crate::error::{AssociationError, BindError};
 use crate::link::{Backend, Incoming};
-use crate::tls::{Identity, bare_host};
+use crate::tls::{Identity, ShownBy, bare_host};
 #[cfg(feature = "custom-socket")]
 use forgiving::Forgiving;
-use link::{Generation, Limits, QuicLink, connection_error};
+use generation::{Generation, Present};
+use link::{Limits, QuicLink, connection_error, handshake_error};
 pub use settings::open_socket;
 use settings::{client_crypto, endpoint_config, server_crypto, transport_config};
 
@@ -71,8 +73,7 @@ pub(crate) struct QuicBackend {
     endpoint: RwLock<Option<Endpoint>>,
     socket: Weak<dyn AsyncUdpSocket>,
     client: RwLock<ClientConfig>,
-    /// Identities so far.
-    generation: Arc<AtomicU64>,
+    present: Arc<Present>,
     limits: Limits,
     handshakes: Arc<AtomicUsize>,
 }
@@ -112,7 +113,7 @@ impl QuicBackend {
             endpoint,
             socket: open,
             client: RwLock::new(client),
-            generation: Arc::default(),
+            present: Arc::new(Present::new(identity, &config.wall_clock)),
             limits,
             handshakes: Arc::default(),
         };
@@ -164,13 +165,13 @@ pub fn parts(
     let transport = Arc::new(transport_config(config));
     let mut unadmitted = transport_config(config);
     unadmitted.receive_window(VarInt::from_u32(UNADMITTED_WINDOW));
-    let mut server = ServerConfig::with_crypto(server_crypto(identity)?);
+    let mut server = ServerConfig::with_crypto(server_crypto(identity, &config.wall_clock)?);
     server
         .transport_config(Arc::new(unadmitted))
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size(INCOMING_BUFFER)
         .incoming_buffer_size_total(INCOMING_BUFFERS);
-    let mut client = ClientConfig::new(client_crypto(identity)?);
+    let mut client = ClientConfig::new(client_crypto(identity, &config.wall_clock)?);
     client.transport_config(transport);
     let mut settings = endpoint_config(config, identity, port);
     settings.rng_seed(seed);
@@ -193,7 +194,7 @@ impl Dialler {
             .connect_with(self.client.clone(), to, bare_host(host))
             .map_err(|e| AssociationError::Connection(e.to_string()))?;
         let connection = connecting.await.map_err(|e| connection_error(&e))?;
-        Ok(QuicLink::new(connection, self.limits, self.generation.clone()))
+        Ok(QuicLink::new(connection, self.limits, self.generation.clone(), ShownBy::Acceptor))
     }
 }
 
@@ -205,7 +206,7 @@ impl Backend for QuicBackend {
         let endpoint = self.endpoint().ok_or(AssociationError::ShuttingDown)?;
         let addresses = resolve(peer, endpoint.local_addr().ok()).await?;
         // In this order: a dial that an identity's change overtakes counts as one of the old.
-        let generation = Generation::present(&self.generation);
+        let generation = self.present.generation();
         let client = self.client.read().unwrap_or_else(PoisonError::into_inner).clone();
         let dialler = Dialler { endpoint, client, limits: self.limits, generation };
         if let [only] = addresses[..] {
@@ -242,7 +243,7 @@ impl Backend for QuicBackend {
             return Some(QuicIncoming {
                 incoming,
                 limits: self.limits,
-                generation: Generation::present(&self.generation),
+                generation: self.present.generation(),
                 handshake: Handshake::begin(&self.handshakes),
             });
         }
@@ -256,7 +257,7 @@ impl Backend for QuicBackend {
         let Parts { server, client, .. } = parts(config, identity, port, None)?;
         endpoint.set_server_config(Some(server));
         *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
-        self.generation.fetch_add(1, Ordering::Release);
+        self.present.replace(identity);
         Ok(())
     }
 
@@ -349,8 +350,8 @@ impl Incoming for QuicIncoming {
     async fn complete(self) -> Result<QuicLink, AssociationError> {
         let Self { incoming, limits, generation, handshake } = self;
         let connecting = incoming.accept().map_err(|e| connection_error(&e))?;
-        let connection = connecting.await.map_err(|e| connection_error(&e))?;
+        let connection = connecting.await.map_err(|e| handshake_error(&e))?;
         drop(handshake);
-        Ok(QuicLink::new(connection, limits, generation))
+        Ok(QuicLink::new(connection, limits, generation, ShownBy::Dialler))
     }
 }

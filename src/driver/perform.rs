@@ -87,6 +87,7 @@ impl<B: Backend> Driver<B> {
         let result = attach();
         self.session = Some(session);
         self.one_way = OneWay::default();
+        self.note_certificate(&handle);
         if let Err(reason) = result {
             handle.close(&reason);
             return Err(Input::Lost { link, reason });

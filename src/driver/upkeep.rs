@@ -37,9 +37,7 @@ impl<B: Backend> Driver<B> {
             warn!(left_out, "lines about this peer were left out of the log");
         }
         self.release_if_idle(now);
-        if self.session.as_ref().is_some_and(|session| !session.link().is_current()) {
-            self.feed(Input::Renew);
-        }
+        self.look_after_certificates(now);
         // What was pushed while a writer was on its way out woke nobody who is still there.
         if self.peer.has_pending() {
             self.attach_writers();

@@ -131,6 +131,19 @@ pub(crate) fn classify(error: &ConnectionError) -> Option<CertificateFailure> {
     }
 }
 
+/// What this node says of a certificate that it does not accept.
+pub(super) fn refused_by_us(error: &rustls::Error) -> CertificateFailure {
+    let text = one_line(&error.to_string());
+    let (problem, detail) = from_text(&text).unwrap_or((CertificateProblem::Other(text), None));
+    CertificateFailure { by: Side::Us, problem, detail }
+}
+
+/// This node ends a connection whose certificate has expired.
+pub(crate) fn has_expired(not_after: SystemTime) -> CertificateFailure {
+    let detail = Some(format!("it was valid until {}", iso_utc(not_after)));
+    CertificateFailure { by: Side::Us, problem: CertificateProblem::Expired, detail }
+}
+
 /// The alert number decides; the text says which of the problems that share an alert it is. From
 /// a peer both are claims and nothing more, so the text is not believed against the alert.
 fn judge(by: Side, code: u64, text: &str) -> Option<CertificateFailure> {

@@ -14,18 +14,28 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 use super::error::IdentityError;
+use super::trust::Certificate;
 use super::{crypto_provider, iso_utc};
 
 /// PEM text and where it came from.
-pub(super) struct Pem {
+pub(crate) struct Pem {
     place: String,
     bytes: Vec<u8>,
 }
 
 impl Pem {
     pub(super) fn read(role: &str, path: &Path) -> Result<Self, IdentityError> {
+        Self::found(role, path, fs::read(path))
+    }
+
+    /// What reading a file came to.
+    pub(crate) fn found(
+        role: &str,
+        path: &Path,
+        read: std::io::Result<Vec<u8>>,
+    ) -> Result<Self, IdentityError> {
         let place = format!("{role} {}", path.display());
-        match fs::read(path) {
+        match read {
             Ok(bytes) => Ok(Self { place, bytes }),
             Err(source) => Err(IdentityError::Read { place, source }),
         }
@@ -195,14 +205,16 @@ pub(super) fn check_key(
     }
 }
 
-/// The names that a certificate covers and the time at which it expires.
+/// The names that a certificate covers, its fingerprint and its dates.
 pub(super) fn describe(
     certificate: &CertificateDer<'_>,
     place: &str,
-) -> Result<(Vec<String>, SystemTime), IdentityError> {
+) -> Result<(Vec<String>, Certificate), IdentityError> {
     let parsed = parse(certificate, place, 1)?;
     let names = names(&parsed).map_err(|error| malformed_certificate(place, 1, &error))?;
-    Ok((names, system_time(parsed.validity().not_after.timestamp())))
+    let described = Certificate::read(certificate)
+        .ok_or_else(|| malformed_certificate(place, 1, &"it cannot be read"))?;
+    Ok((names, described))
 }
 
 /// The names that a certificate covers; none if it cannot be read.

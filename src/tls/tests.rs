@@ -16,6 +16,10 @@ const ALPN: &[u8] = b"test/1";
 const NAMES: &[&str] = &["localhost", "127.0.0.1"];
 const HOUR: Duration = Duration::from_secs(3600);
 
+fn clock() -> WallClock {
+    WallClock::default()
+}
+
 #[tokio::test]
 async fn two_nodes_of_one_ca_connect() {
     let ca = DevCa::new("one").unwrap();
@@ -150,7 +154,8 @@ async fn the_acceptor_refuses_a_dialer_without_a_certificate() {
         .with_root_certificates(Arc::clone(&acceptor.inner.roots))
         .with_no_client_auth();
     anonymous.alpn_protocols = vec![ALPN.to_vec()];
-    let seen = handshake(acceptor.server_config(ALPN).unwrap(), anonymous, "localhost").await;
+    let seen =
+        handshake(acceptor.server_config(ALPN, &clock()).unwrap(), anonymous, "localhost").await;
     seen.acceptor_refuses(CertificateProblem::Missing);
 }
 
@@ -159,8 +164,8 @@ async fn another_protocol_is_refused_and_not_over_a_certificate() {
     let ca = DevCa::new("one").unwrap();
     let (a, b) = (ca.identity(NAMES).unwrap(), ca.identity(NAMES).unwrap());
     let seen = handshake(
-        a.server_config(b"test/1").unwrap(),
-        b.client_config(b"test/2").unwrap(),
+        a.server_config(b"test/1", &clock()).unwrap(),
+        b.client_config(b"test/2", &clock()).unwrap(),
         "localhost",
     )
     .await;
@@ -172,8 +177,8 @@ async fn another_protocol_is_refused_and_not_over_a_certificate() {
 #[test]
 fn the_key_exchange_is_hybrid_and_nothing_is_resumed() {
     let ca = DevCa::new("one").unwrap();
-    let server = ca.identity(NAMES).unwrap().server_config(ALPN).unwrap();
-    let client = Arc::new(ca.identity(NAMES).unwrap().client_config(ALPN).unwrap());
+    let server = ca.identity(NAMES).unwrap().server_config(ALPN, &clock()).unwrap();
+    let client = Arc::new(ca.identity(NAMES).unwrap().client_config(ALPN, &clock()).unwrap());
     assert!(!client.enable_early_data);
     assert_eq!(server.max_early_data_size, 0);
     let server = Arc::new(server);
@@ -310,8 +315,12 @@ fn was_accepted(error: &ConnectionError) -> bool {
 }
 
 async fn connect(acceptor: &Identity, dialer: &Identity, dialled: &str) -> Seen {
-    handshake(acceptor.server_config(ALPN).unwrap(), dialer.client_config(ALPN).unwrap(), dialled)
-        .await
+    handshake(
+        acceptor.server_config(ALPN, &clock()).unwrap(),
+        dialer.client_config(ALPN, &clock()).unwrap(),
+        dialled,
+    )
+    .await
 }
 
 async fn handshake(server: ServerConfig, client: ClientConfig, dialled: &str) -> Seen {

@@ -1,8 +1,7 @@
 //! A QUIC connection as a link, its streams as lanes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quinn::crypto::rustls::HandshakeData;
@@ -11,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::congestion::{Received, acknowledged};
+use super::generation::Generation;
 use super::settings::streams;
 use crate::address::Address;
 use crate::config::Config;
@@ -19,7 +19,7 @@ use crate::lane::Lane;
 use crate::link::{Echo, LaneReader, LaneWriter, Link, from_wire, to_wire};
 use crate::outbound::{CHUNK, PIECE};
 use crate::stats::{ConnectionInfo, LinkStats};
-use crate::tls::{classify, verify_peer_name};
+use crate::tls::{Certificate, CertificateFailure, ShownBy, classify, verify_peer_name};
 
 /// A peer's larger window raises our send window up to this, so that its windows never decide our
 /// memory.
@@ -36,6 +36,9 @@ const IDLE_BATCH: usize = 2;
 /// The ALPN alert (RFC 7301): no common protocol, so another wire version.
 const NO_APPLICATION_PROTOCOL: u64 = 0x178;
 
+/// The application closed the connection during the handshake.
+const APPLICATION_ERROR: u64 = 0x0c;
+
 /// What a link needs of the configuration.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
@@ -43,40 +46,35 @@ pub(super) struct Limits {
     pub(super) send_window: u64,
 }
 
-/// Which of a node's identities, one after the other, a link was made with.
-#[derive(Clone)]
-pub(super) struct Generation {
-    made: u64,
-    now: Arc<AtomicU64>,
-}
-
-impl Generation {
-    pub(super) fn present(now: &Arc<AtomicU64>) -> Self {
-        Self { made: now.load(Ordering::Acquire), now: Arc::clone(now) }
-    }
-
-    fn is_current(&self) -> bool {
-        self.made == self.now.load(Ordering::Acquire)
-    }
-}
-
 #[derive(Clone)]
 pub(crate) struct QuicLink {
     pub(super) connection: Connection,
     pub(super) limits: Limits,
     generation: Generation,
+    /// The peer's part in the handshake, and when that was.
+    peer: ShownBy,
+    since: SystemTime,
     received: Received,
 }
 
 impl QuicLink {
-    pub(super) fn new(connection: Connection, limits: Limits, generation: Generation) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        limits: Limits,
+        generation: Generation,
+        peer: ShownBy,
+    ) -> Self {
         let received = Received::default();
         acknowledged(connection.congestion_state(), &received);
-        Self { connection, limits, generation, received }
+        let since = generation.now();
+        Self { connection, limits, generation, peer, since, received }
     }
 
-    fn peer_chain(&self) -> Option<Vec<CertificateDer<'static>>> {
-        self.connection.peer_identity()?.downcast().ok().map(|chain| *chain)
+    /// The certificate chain that the peer showed, its own first; empty where there is none.
+    fn chain(&self) -> Vec<CertificateDer<'static>> {
+        let identity = self.connection.peer_identity();
+        let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        chain.map_or_else(Vec::new, |chain| *chain)
     }
 }
 
@@ -106,9 +104,8 @@ impl Link for QuicLink {
     }
 
     fn may_claim(&self, address: &Address) -> Result<(), AssociationError> {
-        let chain = self.peer_chain();
-        let chain = chain.ok_or_else(|| AssociationError::Claim("no certificate".into()))?;
-        verify_peer_name(&chain, address.host()).map_err(|e| AssociationError::Claim(e.to_string()))
+        verify_peer_name(&self.chain(), address.host())
+            .map_err(|e| AssociationError::Claim(e.to_string()))
     }
 
     fn admit(&self, lanes: u8, window: u64) -> Result<(), AssociationError> {
@@ -133,6 +130,14 @@ impl Link for QuicLink {
         self.generation.is_current()
     }
 
+    fn certificate(&self) -> Option<Certificate> {
+        Certificate::read(self.chain().first()?)
+    }
+
+    fn is_trusted(&self) -> Result<(), CertificateFailure> {
+        self.generation.present_identity().vouches_for(&self.chain(), self.peer, self.since)
+    }
+
     fn stats(&self) -> LinkStats {
         let path = self.connection.stats().path;
         LinkStats {
@@ -147,7 +152,7 @@ impl Link for QuicLink {
     fn info(&self) -> ConnectionInfo {
         let data = self.connection.handshake_data();
         let protocol = data.and_then(|any| any.downcast::<HandshakeData>().ok()?.protocol);
-        let chain = self.peer_chain().unwrap_or_default();
+        let chain = self.chain();
         ConnectionInfo {
             remote: Some(self.connection.remote_address()),
             certificates: chain.iter().map(|certificate| certificate.to_vec()).collect(),
@@ -237,6 +242,20 @@ impl LaneReader for QuicReader {
             self.batch.resize(READ_BATCH, Bytes::new());
         }
         Ok(true)
+    }
+}
+
+/// Why a connection from somebody did not come about.
+pub(super) fn handshake_error(error: &ConnectionError) -> AssociationError {
+    match error {
+        // The dialler gave it up; what for, cannot be said this early (RFC 9000, section 10.2.3). Most
+        // often both have dialled, and it has the other's connection.
+        ConnectionError::ConnectionClosed(close)
+            if u64::from(close.error_code) == APPLICATION_ERROR =>
+        {
+            AssociationError::Superseded
+        }
+        other => connection_error(other),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::config::{Config, Congestion};
 use crate::control::ALPN;
 use crate::error::BindError;
 use crate::tls::{Identity, IdentityError};
+use crate::wall_clock::WallClock;
 
 /// The node's UDP socket.
 ///
@@ -107,13 +108,19 @@ pub(super) fn endpoint_config(config: &Config, identity: &Identity, port: u16) -
     endpoint
 }
 
-pub(super) fn server_crypto(identity: &Identity) -> Result<Arc<QuicServerConfig>, BindError> {
-    let crypto = QuicServerConfig::try_from(identity.server_config(ALPN)?);
+pub(super) fn server_crypto(
+    identity: &Identity,
+    clock: &WallClock,
+) -> Result<Arc<QuicServerConfig>, BindError> {
+    let crypto = QuicServerConfig::try_from(identity.server_config(ALPN, clock)?);
     crypto.map(Arc::new).map_err(|e| no_cipher(&e))
 }
 
-pub(super) fn client_crypto(identity: &Identity) -> Result<Arc<QuicClientConfig>, BindError> {
-    let crypto = QuicClientConfig::try_from(identity.client_config(ALPN)?);
+pub(super) fn client_crypto(
+    identity: &Identity,
+    clock: &WallClock,
+) -> Result<Arc<QuicClientConfig>, BindError> {
+    let crypto = QuicClientConfig::try_from(identity.client_config(ALPN, clock)?);
     crypto.map(Arc::new).map_err(|e| no_cipher(&e))
 }
 
