@@ -3,6 +3,7 @@
 
 mod one_way;
 mod perform;
+mod stuck;
 mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
@@ -30,6 +31,7 @@ use crate::outbound::Loss;
 use crate::peer::PeerCore;
 use crate::session::Session;
 use one_way::OneWay;
+use stuck::StuckLanes;
 
 /// How often slow things are looked after: retention, idleness, progress of a slow sink.
 const TICK: Duration = Duration::from_millis(250);
@@ -85,6 +87,7 @@ pub(crate) struct Driver<B: Backend> {
     instance: Option<Instance>,
     activity: Activity,
     one_way: OneWay,
+    stuck: StuckLanes,
     /// Since when nothing is under way, if nothing is.
     idle_since: Instant,
     /// Threads that give lost tells back.
@@ -117,6 +120,7 @@ impl<B: Backend> Driver<B> {
             stable_after: node.config.backoff_max.min(Duration::from_secs(5)),
             reconnect_for: node.config.retention,
         };
+        let stuck = StuckLanes::new(node.config.lane_stuck_after, node.config.tell_lanes);
         let seed = node.incarnation.0 ^ (u64::from(peer.address.port()) << 48);
         Self {
             association: Association::new(node.address < peer.address, timing, seed),
@@ -133,6 +137,7 @@ impl<B: Backend> Driver<B> {
             instance: None,
             activity: Activity { seen: 0, at: Instant::now() },
             one_way: OneWay::default(),
+            stuck,
             idle_since: Instant::now(),
             giving_back: JoinSet::new(),
             log: LogLimit::new(LOG_BURST, LOG_REFILL),

@@ -1,5 +1,6 @@
 //! One peer: what its driver and its users share ([`PeerCore`]), and the handle that users hold.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,7 +56,24 @@ pub(crate) struct Status {
     /// The life of the peer that the user wants refused, for the driver to see to.
     pub(crate) quarantine: Option<Incarnation>,
     pub(crate) quarantined: Option<Incarnation>,
+    /// Lanes that are stuck or were.
+    pub(crate) stuck: BTreeMap<u8, Stuck>,
     faults: Vec<Fault>,
+}
+
+/// A lane's standing still, as it was reported.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stuck {
+    /// If it does now.
+    pub(crate) since: Option<Instant>,
+    episodes: u64,
+}
+
+impl Stuck {
+    pub(crate) fn begin(&mut self, since: Instant) {
+        self.since = Some(since);
+        self.episodes += 1;
+    }
 }
 
 impl PeerCore {
@@ -331,10 +349,15 @@ impl Peer {
     pub fn stats(&self) -> PeerStats {
         let core = &*self.0;
         let lanes = (0..).zip(core.lanes.iter());
-        let lanes = lanes.map(|(n, lane)| (Lane::Tell(n), lane.stats())).collect();
+        let mut lanes: Vec<_> = lanes.map(|(n, lane)| (Lane::Tell(n), lane.stats())).collect();
         let received = core.inbound.stats();
         let status = core.status();
         let elapsed = |since: Instant| -> Duration { since.elapsed() };
+        for (n, stuck) in &status.stuck {
+            if let Some((_, lane)) = lanes.get_mut(usize::from(*n)) {
+                (lane.stuck_for, lane.stuck_episodes) = (stuck.since.map(elapsed), stuck.episodes);
+            }
+        }
         PeerStats {
             address: core.address.clone(),
             state: status.state.unwrap_or(PeerState::Idle),

@@ -114,6 +114,11 @@ pub struct LaneStats {
     pub refused_full: u64,
     /// Frames sent again after a reconnect.
     pub resent_frames: u64,
+    /// For how long the lane has stood still, if it is [stuck](crate::Event::LaneStuck). Of several lanes the
+    /// longest.
+    pub stuck_for: Option<Duration>,
+    /// How often it was found stuck.
+    pub stuck_episodes: u64,
 }
 
 impl LaneStats {
@@ -164,6 +169,8 @@ impl LaneStats {
         self.in_flight_bytes += other.in_flight_bytes;
         self.refused_full += other.refused_full;
         self.resent_frames += other.resent_frames;
+        self.stuck_for = self.stuck_for.max(other.stuck_for);
+        self.stuck_episodes += other.stuck_episodes;
     }
 }
 
