@@ -145,7 +145,8 @@ impl<B: Backend> Driver<B> {
     }
 
     pub(crate) async fn run(self, phase: watch::Receiver<Phase>) {
-        let span = tracing::debug_span!("peer", peer = %self.peer.address);
+        // Whatever passes a filter is to say whom it is about.
+        let span = tracing::error_span!("peer", peer = %self.peer.address);
         self.drive(phase).instrument(span).await;
     }
 
@@ -218,10 +219,11 @@ impl<B: Backend> Driver<B> {
     /// Reports the link's end, whenever it comes.
     fn watch(&self, link: LinkId, handle: B::Link) {
         let inbox = self.inbox.clone();
-        tokio::spawn(async move {
+        let watch = async move {
             let reason = handle.closed().await;
             let _ = inbox.send(DriverInput::Closed { link, reason }).await;
-        });
+        };
+        tokio::spawn(watch.in_current_span());
     }
 
     /// A task of the active link found that it must end, or that it has ended.
@@ -310,7 +312,9 @@ impl<B: Backend> Driver<B> {
         }
         while self.giving_back.try_join_next().is_some() {}
         let (node, peer) = (Arc::clone(&self.node), Arc::clone(&self.peer));
+        let span = tracing::Span::current();
         self.giving_back.spawn_blocking(move || {
+            let _in_span = span.enter();
             let Some(hook) = node.dead_letters.get() else { return };
             let give_back = |(_, loss): &(u8, Loss)| give_back(&peer.address, loss, hook);
             let panics: u64 = losses.iter().map(give_back).sum();

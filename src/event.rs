@@ -141,6 +141,16 @@ impl LostReason {
     pub(crate) const ALL: [Self; 4] =
         [Self::Expired, Self::PeerRestarted, Self::ShutDown, Self::Quarantined];
 
+    /// Its name in snake case, for labels of metrics.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::PeerRestarted => "peer_restarted",
+            Self::ShutDown => "shut_down",
+            Self::Quarantined => "quarantined",
+        }
+    }
+
     pub(crate) fn index(self) -> usize {
         match self {
             Self::Expired => 0,

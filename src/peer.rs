@@ -1,6 +1,5 @@
 //! One peer: what its driver and its users share ([`PeerCore`]), and the handle that users hold.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,12 +11,16 @@ use tokio::time::Instant;
 use crate::address::{Address, Incarnation};
 use crate::control::Instance;
 use crate::delivery::{Fault, Inbound};
-use crate::error::{AssociationError, FlushError, FrameError, PeerError, SendError};
+use crate::error::{FlushError, FrameError, PeerError, SendError};
 use crate::frame::{MAX_FRAME, Tell};
 use crate::lane::Lane;
 use crate::node::Node;
 use crate::outbound::{Budget, GossipQueue, Refused, TellLane, Wake};
-use crate::stats::{LaneStats, LinkStats, PeerState, PeerStats};
+use crate::stats::{LaneStats, PeerState, PeerStats};
+
+mod status;
+
+use status::Status;
 
 /// Faults that wait for the driver; more of them at once say nothing new.
 const MAX_FAULTS: usize = 16;
@@ -37,43 +40,6 @@ pub(crate) struct PeerCore {
     budget: Arc<Budget>,
     node_budget: Arc<Budget>,
     status: Mutex<Status>,
-}
-
-/// Reads a connection's figures, whatever its type.
-pub(crate) type LinkProbe = Box<dyn Fn() -> LinkStats + Send>;
-
-#[derive(Default)]
-pub(crate) struct Status {
-    pub(crate) state: Option<PeerState>,
-    pub(crate) incarnation: Option<Incarnation>,
-    /// Since when the peer is wanted and not had.
-    pub(crate) wanted_since: Option<Instant>,
-    pub(crate) last_error: Option<AssociationError>,
-    pub(crate) associations: u64,
-    pub(crate) link: Option<LinkProbe>,
-    pub(crate) disconnect: bool,
-    pub(crate) connect: bool,
-    /// The life of the peer that the user wants refused, for the driver to see to.
-    pub(crate) quarantine: Option<Incarnation>,
-    pub(crate) quarantined: Option<Incarnation>,
-    /// Lanes that are stuck or were.
-    pub(crate) stuck: BTreeMap<u8, Stuck>,
-    faults: Vec<Fault>,
-}
-
-/// A lane's standing still, as it was reported.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Stuck {
-    /// If it does now.
-    pub(crate) since: Option<Instant>,
-    episodes: u64,
-}
-
-impl Stuck {
-    pub(crate) fn begin(&mut self, since: Instant) {
-        self.since = Some(since);
-        self.episodes += 1;
-    }
 }
 
 impl PeerCore {
@@ -358,6 +324,7 @@ impl Peer {
                 (lane.stuck_for, lane.stuck_episodes) = (stuck.since.map(elapsed), stuck.episodes);
             }
         }
+        let (sent_packets, lost_packets) = status.packets();
         PeerStats {
             address: core.address.clone(),
             state: status.state.unwrap_or(PeerState::Idle),
@@ -366,6 +333,10 @@ impl Peer {
             unreachable_for: status.wanted_since.map(elapsed),
             last_error: status.last_error.clone(),
             associations: status.associations,
+            ended: status.ended.clone(),
+            failed_dials: status.failed_dials.clone(),
+            sent_packets,
+            lost_packets,
             link: status.link.as_ref().map(|probe| probe()),
             gossip: core.gossip.stats(),
             gossip_received: core
@@ -374,6 +345,7 @@ impl Peer {
                 .load(std::sync::atomic::Ordering::Relaxed),
             lanes,
             received,
+            session: core.instance.session,
         }
     }
 }

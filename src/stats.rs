@@ -1,5 +1,6 @@
 //! What a node knows of its traffic, as plain numbers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::address::{Address, Incarnation};
@@ -26,6 +27,14 @@ pub struct PeerStats {
     pub last_error: Option<AssociationError>,
     /// Associations so far.
     pub associations: u64,
+    /// How many ended, by the [kind](AssociationError::kind) of the reason.
+    pub ended: BTreeMap<&'static str, u64>,
+    /// Dials that failed, by the [kind](AssociationError::kind) of the failure.
+    pub failed_dials: BTreeMap<&'static str, u64>,
+    /// Packets sent over all connections so far. Zero where a backend has none.
+    pub sent_packets: u64,
+    /// Those of them that were taken for lost.
+    pub lost_packets: u64,
     /// The connection, while there is one.
     pub link: Option<LinkStats>,
     /// Gossip to the peer.
@@ -36,6 +45,8 @@ pub struct PeerStats {
     pub lanes: Vec<(Lane, LaneStats)>,
     /// Tells from the peer, by lane.
     pub received: Vec<(Lane, ReceivedStats)>,
+    /// Tells this knowledge of the peer from an earlier one, which was forgotten: sums begin anew.
+    pub(crate) session: u64,
 }
 
 impl PeerStats {

@@ -170,10 +170,13 @@ impl<B: Backend> Driver<B> {
         let _ = timeout_at(deadline, self.peer.inbound.settled()).await;
         if let Some(session) = self.session.take() {
             self.last = None;
-            self.peer.status().link = None;
             let limit = deadline.saturating_duration_since(Instant::now()).max(LAST_WORDS);
             let (why, close) = (GoodbyeReason::ShutDown, AssociationError::ShuttingDown);
             session.say_goodbye(why, close, limit).await;
+            let mut status = self.peer.status();
+            status.end_link();
+            *status.ended.entry(AssociationError::ShuttingDown.kind()).or_default() += 1;
+            drop(status);
             let (peer, reason) = (self.peer.address.clone(), AssociationError::ShuttingDown);
             self.node.emit(Event::PeerDown { peer, reason });
         }
