@@ -170,8 +170,9 @@ impl<L: Link> Shared<L> {
     /// as well; what breaks the protocol is known here alone.
     async fn ended(&self, result: Result<(), AssociationError>) {
         if let Err(reason) = result {
-            spans::note_end(&Span::current(), &reason);
-            debug!(error = %reason, "error.type" = reason.kind(), "lane ended");
+            if matches!(reason, AssociationError::Protocol(_)) {
+                debug!(error = %reason, "error.type" = reason.kind(), "lane broke the protocol");
+            }
             let _ = self.inputs.send(DriverInput::Broken { link: self.id, reason }).await;
         }
     }

@@ -1,8 +1,9 @@
 //! The spans of an association and its lanes: one per task or stream, never one per frame.
 //!
 //! `peer{peer}` (the driver's) → `association{incarnation, dialled, remote}` → `lane{lane, direction}`. They
-//! are at ERROR level, so that whatever line passes a filter says whom it is about. `error.type` and
-//! `otel.status_code` are filled in at the end, as OpenTelemetry's conventions have them.
+//! are at ERROR level, so that whatever line passes a filter says whom it is about. An association that
+//! fails has `error.type` and `otel.status_code`, as OpenTelemetry's conventions have them; its lanes end
+//! with it.
 
 use tracing::field::{Empty, display};
 use tracing::{Span, error_span};
@@ -44,9 +45,7 @@ fn lane(association: &Span, lane: Option<Lane>, direction: &str) -> Span {
         parent: association,
         "lane",
         lane = lane.map(display),
-        direction,
-        "error.type" = Empty,
-        otel.status_code = Empty
+        direction
     )
 }
 
