@@ -91,6 +91,7 @@ fn the_pure_rooms_know_no_clock_and_no_runtime() {
         "congestion/steady.rs",
         "control.rs",
         "driver/one_way.rs",
+        "driver/stuck.rs",
         "frame.rs",
         "frame/run.rs",
         "lane.rs",

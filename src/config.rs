@@ -93,6 +93,7 @@ pub struct Config {
     pub(crate) idle_timeout: Duration,
     pub(crate) keep_alive: Duration,
     pub(crate) idle_release: Option<Duration>,
+    pub(crate) lane_stuck_after: Duration,
     pub(crate) backoff_min: Duration,
     pub(crate) backoff_max: Duration,
     pub(crate) congestion: Congestion,
@@ -130,6 +131,7 @@ impl Config {
             idle_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(2),
             idle_release: Some(Duration::from_secs(300)),
+            lane_stuck_after: Duration::from_secs(10),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             congestion: Congestion::LowDelay,
@@ -183,6 +185,7 @@ impl Config {
         if let Some(idle) = self.idle_release {
             period("idle_release", idle, ms(10), 365 * day)?;
         }
+        period("lane_stuck_after", self.lane_stuck_after, ms(100), day)?;
         period("backoff_min", self.backoff_min, ms(1), self.backoff_max)?;
         period("backoff_max", self.backoff_max, ms(1), day)?;
         period("expiry_warning", self.expiry_warning, Duration::ZERO, 3650 * day)?;
@@ -302,6 +305,9 @@ settings! {
     /// Closes a connection that carried nothing for so long; the next send opens it again. Default
     /// 5 minutes; `None` never does.
     idle_release: Option<Duration>,
+    /// How long a tell lane may stand still, with tells pending and the peer alive, before
+    /// [`Event::LaneStuck`](crate::Event::LaneStuck) says so. Default 10 s. Looked at four times a second.
+    lane_stuck_after: Duration,
     /// The wait after a first failed dial; it doubles with each further one. Default 100 ms.
     backoff_min: Duration,
     /// The longest wait between dials, and the wait after a failure that only a change of

@@ -4,6 +4,7 @@
 mod certificates;
 mod one_way;
 mod perform;
+mod stuck;
 mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
@@ -32,6 +33,7 @@ use crate::peer::PeerCore;
 use crate::session::Session;
 use certificates::Certificates;
 use one_way::OneWay;
+use stuck::StuckLanes;
 
 /// How often slow things are looked after: retention, idleness, progress of a slow sink.
 const TICK: Duration = Duration::from_millis(250);
@@ -88,6 +90,7 @@ pub(crate) struct Driver<B: Backend> {
     activity: Activity,
     one_way: OneWay,
     certificates: Certificates,
+    stuck: StuckLanes,
     /// Since when nothing is under way, if nothing is.
     idle_since: Instant,
     /// Threads that give lost tells back.
@@ -120,6 +123,7 @@ impl<B: Backend> Driver<B> {
             stable_after: node.config.backoff_max.min(Duration::from_secs(5)),
             reconnect_for: node.config.retention,
         };
+        let stuck = StuckLanes::new(node.config.lane_stuck_after, node.config.tell_lanes);
         let seed = node.incarnation.0 ^ (u64::from(peer.address.port()) << 48);
         Self {
             association: Association::new(node.address < peer.address, timing, seed),
@@ -137,6 +141,7 @@ impl<B: Backend> Driver<B> {
             activity: Activity { seen: 0, at: Instant::now() },
             one_way: OneWay::default(),
             certificates: Certificates::default(),
+            stuck,
             idle_since: Instant::now(),
             giving_back: JoinSet::new(),
             log: LogLimit::new(LOG_BURST, LOG_REFILL),
@@ -144,7 +149,8 @@ impl<B: Backend> Driver<B> {
     }
 
     pub(crate) async fn run(self, phase: watch::Receiver<Phase>) {
-        let span = tracing::debug_span!("peer", peer = %self.peer.address);
+        // Whatever passes a filter is to say whom it is about.
+        let span = tracing::error_span!("peer", peer = %self.peer.address);
         self.drive(phase).instrument(span).await;
     }
 
@@ -218,10 +224,11 @@ impl<B: Backend> Driver<B> {
     /// Reports the link's end, whenever it comes.
     fn watch(&self, link: LinkId, handle: B::Link) {
         let inbox = self.inbox.clone();
-        tokio::spawn(async move {
+        let watch = async move {
             let reason = handle.closed().await;
             let _ = inbox.send(DriverInput::Closed { link, reason }).await;
-        });
+        };
+        tokio::spawn(watch.in_current_span());
     }
 
     /// A task of the active link found that it must end, or that it has ended.
@@ -310,7 +317,9 @@ impl<B: Backend> Driver<B> {
         }
         while self.giving_back.try_join_next().is_some() {}
         let (node, peer) = (Arc::clone(&self.node), Arc::clone(&self.peer));
+        let span = tracing::Span::current();
         self.giving_back.spawn_blocking(move || {
+            let _in_span = span.enter();
             let Some(hook) = node.dead_letters.get() else { return };
             let give_back = |(_, loss): &(u8, Loss)| give_back(&peer.address, loss, hook);
             let panics: u64 = losses.iter().map(give_back).sum();

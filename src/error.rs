@@ -362,6 +362,41 @@ pub enum AssociationError {
 }
 
 impl AssociationError {
+    /// The variant's name in snake case: one of a few fixed words, for labels of metrics (`reason`) and
+    /// attributes of spans (`error.type`), where the message with its details does not belong.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } => "resolve",
+            Self::NoAnswer(_) => "no_answer",
+            Self::GreetingTimeout(_) => "greeting_timeout",
+            Self::Certificate(_) => "certificate",
+            Self::Version(_) => "version",
+            Self::Cluster(_) => "cluster",
+            Self::Claim(_) => "claim",
+            Self::Stale { .. } => "stale",
+            Self::Quarantined => "quarantined",
+            Self::Protocol(_) => "protocol",
+            Self::Refused(_) => "refused",
+            Self::TimedOut => "timed_out",
+            Self::Unheard => "unheard",
+            Self::Reset => "reset",
+            Self::Goodbye => "goodbye",
+            Self::Idle => "idle",
+            Self::Disconnected => "disconnected",
+            Self::Superseded => "superseded",
+            Self::ShuttingDown => "shutting_down",
+            Self::Connection(_) => "connection",
+        }
+    }
+
+    /// Whether this is an association's orderly end, on which nothing is to be done.
+    pub fn is_orderly(&self) -> bool {
+        matches!(
+            self,
+            Self::Goodbye | Self::Idle | Self::Disconnected | Self::Superseded | Self::ShuttingDown
+        )
+    }
+
     /// Whether dialling again soon is pointless: somebody has to change a certificate or a
     /// configuration first.
     pub fn is_misconfiguration(&self) -> bool {

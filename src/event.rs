@@ -74,6 +74,30 @@ pub enum Event {
         /// Why.
         reason: LostReason,
     },
+    /// A tell lane stands still although the peer is alive: tells are pending in it, none was acknowledged
+    /// for [`lane_stuck_after`](crate::ConfigBuilder::lane_stuck_after), and the peer's transport answers.
+    /// So its sink blocks, or it has not called [`start`](crate::ClusterTransport::start); or a large tell
+    /// takes long over a slow path. Once per episode; [`LaneUnstuck`](Event::LaneUnstuck) ends it.
+    LaneStuck {
+        /// The peer.
+        peer: Address,
+        /// The lane.
+        lane: Lane,
+        /// For how long it has stood still.
+        stuck_for: Duration,
+        /// Tells that wait in it, or are in flight.
+        pending: u64,
+    },
+    /// A lane that was reported stuck is not any more: its first tell was acknowledged or given up, or the
+    /// association ended.
+    LaneUnstuck {
+        /// The peer.
+        peer: Address,
+        /// The lane.
+        lane: Lane,
+        /// For how long it stood still in all.
+        stuck_for: Duration,
+    },
     /// A received frame was not one; its sender lost the association.
     FrameRefused {
         /// Who sent it.
@@ -150,6 +174,16 @@ impl LostReason {
     /// All reasons, in the order of [`index`](Self::index).
     pub(crate) const ALL: [Self; 4] =
         [Self::Expired, Self::PeerRestarted, Self::ShutDown, Self::Quarantined];
+
+    /// Its name in snake case, for labels of metrics.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::PeerRestarted => "peer_restarted",
+            Self::ShutDown => "shut_down",
+            Self::Quarantined => "quarantined",
+        }
+    }
 
     pub(crate) fn index(self) -> usize {
         match self {

@@ -94,6 +94,8 @@ mod lane;
 mod link;
 mod log_limit;
 mod memory;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod node;
 mod outbound;
 mod peer;

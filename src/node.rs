@@ -1,5 +1,6 @@
 //! What all of a node's tasks share, whatever its backend.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -215,6 +216,7 @@ impl Node {
         let second = self.started.elapsed().as_secs();
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.total += 1;
+        *refusals.by_kind.entry(error.kind()).or_default() += 1;
         if refusals.second != Some(second) {
             (refusals.second, refusals.reported) = (Some(second), 0);
         }
@@ -229,6 +231,11 @@ impl Node {
         if reported <= REFUSALS_REPORTED {
             self.emit(Event::IncomingRefused { remote, error });
         }
+    }
+
+    /// Those of each kind.
+    pub(crate) fn refusals_by_kind(&self) -> BTreeMap<&'static str, u64> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).by_kind.clone()
     }
 
     /// Connections refused so far.
@@ -247,6 +254,7 @@ const REFUSALS_REPORTED: u32 = 64;
 #[derive(Default)]
 struct Refusals {
     total: u64,
+    by_kind: BTreeMap<&'static str, u64>,
     second: Option<u64>,
     reported: u32,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -14,12 +14,17 @@ use tokio::time::{Instant, sleep};
 use crate::address::{Address, Incarnation};
 use crate::control::Instance;
 use crate::delivery::{Fault, Inbound};
-use crate::error::{AssociationError, FlushError, FrameError, PeerError, SendError};
+use crate::error::{FlushError, FrameError, PeerError, SendError};
 use crate::frame::Tell;
 use crate::lane::Lane;
 use crate::node::Node;
 use crate::outbound::{Budget, GossipQueue, Patience, Refused, STANDING, TellLane, Wake};
-use crate::stats::{ConnectionInfo, LaneStats, LinkStats, PeerState, PeerStats};
+use crate::stats::{ConnectionInfo, LaneStats, PeerState, PeerStats};
+
+mod status;
+
+pub(crate) use status::LinkProbe;
+use status::Status;
 
 /// Faults that wait for the driver; more of them at once say nothing new.
 const MAX_FAULTS: usize = 16;
@@ -39,31 +44,6 @@ pub(crate) struct PeerCore {
     budget: Arc<Budget>,
     node_budget: Arc<Budget>,
     status: Mutex<Status>,
-}
-
-/// Reads what is known of a connection, whatever its type.
-pub(crate) trait LinkProbe: Send {
-    fn stats(&self) -> LinkStats;
-    fn info(&self) -> ConnectionInfo;
-}
-
-#[derive(Default)]
-pub(crate) struct Status {
-    pub(crate) state: Option<PeerState>,
-    pub(crate) incarnation: Option<Incarnation>,
-    /// Since when the peer is wanted and not had.
-    pub(crate) wanted_since: Option<Instant>,
-    pub(crate) last_error: Option<AssociationError>,
-    pub(crate) associations: u64,
-    /// When the certificate expires that the peer showed last.
-    pub(crate) certificate_expires: Option<SystemTime>,
-    pub(crate) link: Option<Box<dyn LinkProbe>>,
-    pub(crate) disconnect: bool,
-    pub(crate) connect: bool,
-    /// The life of the peer that the user wants refused, for the driver to see to.
-    pub(crate) quarantine: Option<Incarnation>,
-    pub(crate) quarantined: Option<Incarnation>,
-    faults: Vec<Fault>,
 }
 
 impl PeerCore {
@@ -376,10 +356,16 @@ impl Peer {
     pub fn stats(&self) -> PeerStats {
         let core = &*self.0;
         let lanes = (0..).zip(core.lanes.iter());
-        let lanes = lanes.map(|(n, lane)| (Lane::Tell(n), lane.stats())).collect();
+        let mut lanes: Vec<_> = lanes.map(|(n, lane)| (Lane::Tell(n), lane.stats())).collect();
         let received = core.inbound.stats();
         let status = core.status();
         let elapsed = |since: Instant| -> Duration { since.elapsed() };
+        for (n, stuck) in &status.stuck {
+            if let Some((_, lane)) = lanes.get_mut(usize::from(*n)) {
+                (lane.stuck_for, lane.stuck_episodes) = (stuck.since.map(elapsed), stuck.episodes);
+            }
+        }
+        let (sent_packets, lost_packets) = status.packets();
         PeerStats {
             address: core.address.clone(),
             state: status.state.unwrap_or(PeerState::Idle),
@@ -389,6 +375,10 @@ impl Peer {
             last_error: status.last_error.clone(),
             associations: status.associations,
             certificate_expires: status.certificate_expires,
+            ended: status.ended.clone(),
+            failed_dials: status.failed_dials.clone(),
+            sent_packets,
+            lost_packets,
             link: status.link.as_ref().map(|probe| probe.stats()),
             gossip: core.gossip.stats(),
             gossip_received: core
@@ -397,6 +387,7 @@ impl Peer {
                 .load(std::sync::atomic::Ordering::Relaxed),
             lanes,
             received,
+            session: core.instance.session,
         }
     }
 }

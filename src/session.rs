@@ -3,6 +3,7 @@
 
 mod pace;
 mod read;
+mod spans;
 mod write;
 
 use std::sync::Arc;
@@ -11,13 +12,14 @@ use std::time::Duration;
 use tokio::sync::{SetOnce, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
-use tracing::Instrument;
+use tracing::{Instrument, Span, debug};
 
 use crate::association::LinkId;
 use crate::control::{Control, GoodbyeReason};
 use crate::driver::DriverInput;
 use crate::error::AssociationError;
 use crate::greet::Greeted;
+use crate::lane::Lane;
 use crate::link::Link;
 use crate::node::Node;
 use crate::outbound::Attached;
@@ -38,6 +40,8 @@ struct Shared<L: Link> {
     peer: Arc<PeerCore>,
     link: L,
     id: LinkId,
+    /// The association's; those of its lanes are its children.
+    span: Span,
     inbound_epoch: u64,
     /// Set when our control lane is open, which must be the first.
     greeted: SetOnce<()>,
@@ -56,31 +60,46 @@ impl<L: Link> Session<L> {
         accepted: Option<Control>,
         inputs: mpsc::Sender<DriverInput<L>>,
     ) -> Self {
-        let Greeted { link, reader, writer, .. } = greeted;
+        let Greeted { link, reader, writer, greeting } = greeted;
+        let span = spans::association(greeting.instance.incarnation, id);
         let shared = Arc::new(Shared {
             node: Arc::clone(node),
             peer: Arc::clone(peer),
             link: link.clone(),
             id,
+            span,
             inbound_epoch,
             greeted: SetOnce::new(),
             inputs,
         });
         let (goodbye, said) = oneshot::channel();
         let mut tasks = JoinSet::new();
-        let control = tokio::spawn(work(&shared, move |shared| async move {
+        let lane = spans::send(&shared.span, Lane::Control);
+        let control = tokio::spawn(work(&shared, lane, move |shared| async move {
             write::write_control(&shared, writer, accepted, said).await
         }));
-        tasks.spawn(work(
-            &shared,
-            |shared| async move { read::read_control(&shared, reader).await },
-        ));
-        tasks.spawn(work(&shared, |shared| async move { read::accept_lanes(shared).await }));
+        let lane = spans::receive(&shared.span, Some(Lane::Control));
+        tasks.spawn(work(&shared, lane, |shared| async move {
+            read::read_control(&shared, reader).await
+        }));
+        tasks.spawn(work(&shared, shared.span.clone(), |shared| async move {
+            read::accept_lanes(shared).await
+        }));
         Self { link, shared, goodbye, control, gossip: None, tasks }
     }
 
     pub(crate) fn link(&self) -> &L {
         &self.link
+    }
+
+    /// Notes in its span where the connection is from, or to.
+    pub(crate) fn note_remote(&self, remote: &str) {
+        spans::name_remote(&self.shared.span, remote);
+    }
+
+    /// Notes in its span why the association has ended.
+    pub(crate) fn note_end(&self, reason: &AssociationError) {
+        spans::note_end(&self.shared.span, reason);
     }
 
     pub(crate) fn id(&self) -> LinkId {
@@ -90,14 +109,16 @@ impl<L: Link> Session<L> {
     /// Starts the writer of tell lane `n`.
     pub(crate) fn write_tells(&mut self, n: u8, attached: Attached) {
         self.reap();
-        self.tasks.spawn(work(&self.shared, move |shared| async move {
+        let span = spans::send(&self.shared.span, Lane::Tell(n));
+        self.tasks.spawn(work(&self.shared, span, move |shared| async move {
             write::write_tells(&shared, n, attached).await
         }));
     }
 
     /// Starts the gossip lane's writer.
     pub(crate) fn write_gossip(&mut self, epoch: u64) {
-        self.gossip = Some(tokio::spawn(work(&self.shared, move |shared| async move {
+        let span = spans::send(&self.shared.span, Lane::Gossip);
+        self.gossip = Some(tokio::spawn(work(&self.shared, span, move |shared| async move {
             write::write_gossip(&shared, epoch).await
         })));
     }
@@ -150,6 +171,9 @@ impl<L: Link> Shared<L> {
     /// as well; what breaks the protocol is known here alone.
     async fn ended(&self, result: Result<(), AssociationError>) {
         if let Err(reason) = result {
+            if matches!(reason, AssociationError::Protocol(_)) {
+                debug!(error = %reason, "error.type" = reason.kind(), "lane broke the protocol");
+            }
             let _ = self.inputs.send(DriverInput::Broken { link: self.id, reason }).await;
         }
     }
@@ -158,6 +182,7 @@ impl<L: Link> Shared<L> {
 /// A task that reports how it fails.
 fn work<L: Link, T, F>(
     shared: &Arc<Shared<L>>,
+    span: Span,
     task: T,
 ) -> impl Future<Output = ()> + Send + use<L, T, F>
 where
@@ -165,5 +190,5 @@ where
     F: Future<Output = Result<(), AssociationError>> + Send,
 {
     let shared = Arc::clone(shared);
-    async move { shared.ended(task(Arc::clone(&shared)).await).await }.in_current_span()
+    async move { shared.ended(task(Arc::clone(&shared)).await).await }.instrument(span)
 }

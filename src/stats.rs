@@ -1,5 +1,6 @@
 //! What a node knows of its traffic, as plain numbers.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +31,14 @@ pub struct PeerStats {
     /// When the certificate expires that the peer showed last. `None` before the first association, and on
     /// the in-process backend.
     pub certificate_expires: Option<SystemTime>,
+    /// How many ended, by the [kind](AssociationError::kind) of the reason.
+    pub ended: BTreeMap<&'static str, u64>,
+    /// Dials that failed, by the [kind](AssociationError::kind) of the failure.
+    pub failed_dials: BTreeMap<&'static str, u64>,
+    /// Packets sent over all connections so far. Zero where a backend has none.
+    pub sent_packets: u64,
+    /// Those of them that were taken for lost.
+    pub lost_packets: u64,
     /// The connection, while there is one.
     pub link: Option<LinkStats>,
     /// Gossip to the peer.
@@ -40,6 +49,8 @@ pub struct PeerStats {
     pub lanes: Vec<(Lane, LaneStats)>,
     /// Tells from the peer, by lane.
     pub received: Vec<(Lane, ReceivedStats)>,
+    /// Tells this knowledge of the peer from an earlier one, which was forgotten: sums begin anew.
+    pub(crate) session: u64,
 }
 
 impl PeerStats {
@@ -137,6 +148,11 @@ pub struct LaneStats {
     pub refused_full: u64,
     /// Frames sent again after a reconnect.
     pub resent_frames: u64,
+    /// For how long the lane has stood still, if it is [stuck](crate::Event::LaneStuck). Of several lanes the
+    /// longest.
+    pub stuck_for: Option<Duration>,
+    /// How often it was found stuck.
+    pub stuck_episodes: u64,
 }
 
 impl LaneStats {
@@ -187,6 +203,8 @@ impl LaneStats {
         self.in_flight_bytes += other.in_flight_bytes;
         self.refused_full += other.refused_full;
         self.resent_frames += other.resent_frames;
+        self.stuck_for = self.stuck_for.max(other.stuck_for);
+        self.stuck_episodes += other.stuck_episodes;
     }
 }
 

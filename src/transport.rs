@@ -1,5 +1,6 @@
 //! [`ClusterTransport`]: a node as its user holds it, whatever carries it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -242,6 +243,11 @@ impl ClusterTransport {
     /// Connections of others refused so far; [`Event::IncomingRefused`] tells of up to 64 a second.
     pub fn refused_connections(&self) -> u64 {
         self.0.node.refusals()
+    }
+
+    /// The same by the [kind](crate::AssociationError::kind) of the reason.
+    pub fn refused_connections_by_kind(&self) -> BTreeMap<&'static str, u64> {
+        self.0.node.refusals_by_kind()
     }
 
     /// Bytes that all tell lanes hold together, in grants of 64 KiB; at most `node_budget`.

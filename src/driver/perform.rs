@@ -50,7 +50,8 @@ impl<B: Backend> Driver<B> {
             };
             let _ = inbox.send(input).await;
         };
-        self.dials.insert(link, tokio::spawn(dial.in_current_span()).abort_handle());
+        let span = tracing::debug_span!("dial", attempt);
+        self.dials.insert(link, tokio::spawn(dial.instrument(span.or_current())).abort_handle());
     }
 
     pub(super) fn activate(&mut self, link: LinkId, instance: Instance) -> Result<(), Input> {
@@ -76,6 +77,7 @@ impl<B: Backend> Driver<B> {
         });
         let mut session =
             Session::start(&self.node, &peer, link, epoch, *greeted, accepted, self.inbox.clone());
+        session.note_remote(&remote);
         let mut attach = || {
             for (n, lane) in (0..).zip(peer.lanes.iter()).filter(|(_, lane)| lane.needs_writer()) {
                 let resume = greet::resume_for(&greeting, peer.instance, Lane::Tell(n));
@@ -100,6 +102,7 @@ impl<B: Backend> Driver<B> {
         status.associations += 1;
         status.incarnation = Some(instance.incarnation);
         status.last_error = None;
+        status.end_link();
         status.link = Some(Box::new(Probed {
             link: handle,
             version: greeting.version,
@@ -167,8 +170,10 @@ impl<B: Backend> Driver<B> {
         self.peer.inbound.fence();
         let Some(session) = self.session.take() else { return };
         debug_assert_eq!(session.id(), link);
+        session.note_end(&reason);
         let mut status = self.peer.status();
-        status.link = None;
+        status.end_link();
+        *status.ended.entry(reason.kind()).or_default() += 1;
         status.last_error = Some(reason.clone());
         drop(status);
         match reason {
@@ -176,7 +181,7 @@ impl<B: Backend> Driver<B> {
                 debug!("peer released");
                 let limit = self.node.config.dial_timeout;
                 let (why, close) = (GoodbyeReason::Idle, AssociationError::Idle);
-                tokio::spawn(session.say_goodbye(why, close, limit));
+                tokio::spawn(session.say_goodbye(why, close, limit).in_current_span());
             }
             _ => self.last = Some((link, session.link().clone())),
         }
@@ -203,7 +208,10 @@ impl<B: Backend> Driver<B> {
     }
 
     pub(super) fn dial_failed(&mut self, error: AssociationError, retry_in: Duration) {
-        let known = self.peer.status().last_error.replace(error.clone());
+        let mut status = self.peer.status();
+        *status.failed_dials.entry(error.kind()).or_default() += 1;
+        let known = status.last_error.replace(error.clone());
+        drop(status);
         if known.as_ref() == Some(&error) || !self.may_log() {
             debug!(%error, ?retry_in, "dial failed again");
         } else {

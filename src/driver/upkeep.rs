@@ -4,13 +4,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
+use super::stuck::{Change, Position};
 use super::{Activity, Driver};
 use crate::association::Input;
 use crate::control::GoodbyeReason;
 use crate::error::AssociationError;
 use crate::event::Event;
+use crate::lane::Lane;
 use crate::link::{Backend, Link};
 use crate::outbound::TellLane;
 use crate::stats::PeerState;
@@ -33,6 +35,7 @@ impl<B: Backend> Driver<B> {
         }
         self.report_losses(losses);
         self.give_up_one_way(now);
+        self.note_stuck(now);
         if let Some(left_out) = self.log.left_out(now.into_std()) {
             warn!(left_out, "lines about this peer were left out of the log");
         }
@@ -55,6 +58,45 @@ impl<B: Backend> Driver<B> {
         let limit = config.idle_timeout - config.keep_alive;
         if self.one_way.note(now.into_std(), echo) >= limit {
             self.broken(link, AssociationError::Unheard);
+        }
+    }
+
+    /// Reports lanes that stand still although the peer is alive.
+    pub(super) fn note_stuck(&mut self, now: Instant) {
+        let echo = self.session.as_ref().map(|session| session.link().echo());
+        let position = |lane: &TellLane| {
+            let (acked, next, _) = lane.positions();
+            Position { acked, pending: next - acked }
+        };
+        let positions = self.peer.lanes.iter().map(position);
+        for change in self.stuck.note(now.into_std(), echo, positions) {
+            self.report_stuck(now, change);
+        }
+    }
+
+    fn report_stuck(&mut self, now: Instant, change: Change) {
+        let peer = self.peer.address.clone();
+        match change {
+            Change::Stuck { lane, stuck_for, pending } => {
+                self.peer.status().stuck.entry(lane).or_default().begin(now - stuck_for);
+                let lane = Lane::Tell(lane);
+                match self.may_log() {
+                    true => warn!(%lane, ?stuck_for, pending, "lane stuck, and the peer is alive"),
+                    false => {
+                        debug!(%lane, ?stuck_for, pending, "lane stuck, and the peer is alive")
+                    }
+                }
+                self.node.emit(Event::LaneStuck { peer, lane, stuck_for, pending });
+            }
+            Change::Over { lane, stuck_for } => {
+                self.peer.status().stuck.entry(lane).or_default().since = None;
+                let lane = Lane::Tell(lane);
+                match self.may_log() {
+                    true => info!(%lane, ?stuck_for, "lane not stuck any more"),
+                    false => debug!(%lane, ?stuck_for, "lane not stuck any more"),
+                }
+                self.node.emit(Event::LaneUnstuck { peer, lane, stuck_for });
+            }
         }
     }
 
@@ -126,10 +168,13 @@ impl<B: Backend> Driver<B> {
         let _ = timeout_at(deadline, self.peer.inbound.settled()).await;
         if let Some(session) = self.session.take() {
             self.last = None;
-            self.peer.status().link = None;
             let limit = deadline.saturating_duration_since(Instant::now()).max(LAST_WORDS);
             let (why, close) = (GoodbyeReason::ShutDown, AssociationError::ShuttingDown);
             session.say_goodbye(why, close, limit).await;
+            let mut status = self.peer.status();
+            status.end_link();
+            *status.ended.entry(AssociationError::ShuttingDown.kind()).or_default() += 1;
+            drop(status);
             let (peer, reason) = (self.peer.address.clone(), AssociationError::ShuttingDown);
             self.node.emit(Event::PeerDown { peer, reason });
         }
@@ -144,6 +189,7 @@ impl<B: Backend> Driver<B> {
             warn!("lost tells are still being given back");
         }
         self.giving_back.detach_all();
+        self.note_stuck(Instant::now());
         self.note_status();
     }
 }

@@ -171,6 +171,9 @@ impl Queue {
             in_flight_bytes: in_flight_bytes as u64,
             refused_full: self.totals.refused_full,
             resent_frames: self.totals.resent,
+            // The driver knows of these.
+            stuck_for: None,
+            stuck_episodes: 0,
         }
     }
 

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{Instrument, Span};
 
 use super::pace::{HOLD_BYTES, Pace, is_enough};
-use super::{Shared, work};
+use super::{Shared, spans, work};
 use crate::config::Runtime;
 use crate::control::{Control, GoodbyeReason};
 use crate::delivery::{self, InboundLane, Pushed};
@@ -62,7 +63,8 @@ pub(super) async fn accept_lanes<L: Link>(shared: Arc<Shared<L>>) -> Result<(), 
     for _ in 0..MAX_STREAMS {
         let reader = shared.link.accept_lane().await?;
         let open = Arc::clone(&open);
-        readers.spawn(work(&shared, |shared| async move {
+        let span = spans::receive(&shared.span, None);
+        readers.spawn(work(&shared, span, |shared| async move {
             read_lane(&shared, Intake::new(reader), &open).await
         }));
     }
@@ -78,6 +80,7 @@ async fn read_lane<L: Link>(
     let (lane, first) = timeout(limit, intake.header())
         .await
         .map_err(|_| AssociationError::Protocol(format!("no stream header within {limit:?}")))??;
+    spans::name_lane(&Span::current(), lane);
     if !open.lock().unwrap_or_else(PoisonError::into_inner).insert(lane) {
         return Err(AssociationError::Protocol(format!("a second {lane} lane")));
     }
@@ -204,12 +207,14 @@ fn start_delivery<L: Link>(shared: &Shared<L>, lane: Arc<InboundLane>) {
         Some(())
     };
     if shared.node.config.runtime == Runtime::Simulated {
-        tokio::spawn(async move { deliver() });
+        tokio::spawn(async move { deliver() }.in_current_span());
         return;
     }
     let Some(handlers) = shared.node.handlers.get() else { return };
     if !handlers.may_call_directly() {
-        tokio::task::spawn_blocking(deliver);
+        // What the sink says, there too, is said of the lane.
+        let span = Span::current();
+        tokio::task::spawn_blocking(move || span.in_scope(deliver));
         return;
     }
     let begun = Instant::now();

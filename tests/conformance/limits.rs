@@ -6,8 +6,8 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use cluster_quic::{
-    Address, AssociationError, ClusterTransport, Event, MAX_FRAME, PeerError, RecordingSink,
-    RemoteMessageSink, RemoteTell, RemoteTellRef, SendError, gossip_inbox,
+    Address, AssociationError, ClusterTransport, ConfigBuilder, Event, Lane, MAX_FRAME, PeerError,
+    RecordingSink, RemoteMessageSink, RemoteTell, RemoteTellRef, SendError, gossip_inbox,
 };
 
 use crate::harness::{GateSink, Net, Node, tell, until};
@@ -161,6 +161,72 @@ pub(crate) async fn a_blocked_sink_delays_its_lane_alone(net: impl Net) {
     sink.open();
     peer.flush().await.unwrap();
     assert_eq!(sink.recorded.len(), 65);
+}
+
+/// What happens to lanes that stand still.
+async fn stuck(a: &mut Node) -> (Lane, Option<(Duration, u64)>) {
+    a.event(|event| match event {
+        Event::LaneStuck { lane, stuck_for, pending, .. } => {
+            Some((lane, Some((stuck_for, pending))))
+        }
+        Event::LaneUnstuck { lane, .. } => Some((lane, None)),
+        _ => None,
+    })
+    .await
+}
+
+/// Once when it is stuck, and once when it is not any more; the other lanes flow all the while.
+pub(crate) async fn a_lane_that_stands_still_is_reported_once(net: impl Net) {
+    const AFTER: Duration = Duration::from_secs(1);
+    let adapt = |c: ConfigBuilder| c.lane_stuck_after(AFTER).keep_alive(AFTER / 10);
+    let mut a = Node::start(net.node("a", adapt));
+    let b = net.node("b", adapt);
+    let (sink, mut calls, _gossip) = gated(&b);
+    let peer = a.transport.peer(b.address()).unwrap();
+    peer.tell(blocked(0)).unwrap();
+    calls.recv().await.unwrap();
+    for n in 1..4 {
+        peer.tell(blocked(n)).unwrap();
+    }
+    let (lane, found) = stuck(&mut a).await;
+    let (stuck_for, pending) = found.expect("stuck comes first");
+    assert!(stuck_for >= AFTER, "{stuck_for:?}");
+    assert_eq!(pending, 4);
+    let stats = |a: &Node| {
+        let stats = a.stats(b.address());
+        let (_, stats) = *stats.lanes.iter().find(|(of, _)| *of == lane).unwrap();
+        (stats.stuck_for.is_some(), stats.stuck_episodes)
+    };
+    assert_eq!(stats(&a), (true, 1));
+    assert!(a.stats(b.address()).tells().stuck_for.is_some_and(|stuck| stuck >= stuck_for));
+    // For as long again, and more: nothing is said of it twice, nor of lanes that flow.
+    let again = tokio::time::timeout(AFTER * 2, async {
+        tokio::join!(stuck(&mut a), async {
+            for n in 0.. {
+                peer.tell(tell(n)).unwrap();
+                tokio::time::sleep(AFTER / 100).await;
+            }
+        })
+    });
+    assert!(again.await.is_err(), "reported again");
+    assert_eq!(stats(&a), (true, 1));
+    sink.open();
+    assert_eq!(stuck(&mut a).await, (lane, None));
+    peer.flush().await.unwrap();
+    assert_eq!(stats(&a), (false, 1));
+}
+
+/// Whom nobody has told where tells go does not handle them, and is alive.
+pub(crate) async fn a_peer_that_was_not_started_is_stuck(net: impl Net) {
+    let mut a = Node::start(net.node("a", |c| c));
+    let b = net.node("b", |c| c);
+    a.transport.tell(b.address(), tell(0)).unwrap();
+    let (lane, found) = stuck(&mut a).await;
+    assert!(matches!(found, Some((_, 1))), "{found:?}");
+    // The end of the association ends it too.
+    b.shutdown(Duration::from_millis(10)).await;
+    assert_eq!(stuck(&mut a).await, (lane, None));
+    assert_eq!(a.stats(b.address()).tells().stuck_for, None);
 }
 
 pub(crate) async fn bad_calls_are_typed_errors(net: impl Net) {

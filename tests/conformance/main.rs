@@ -41,6 +41,7 @@ on_every_backend! {
         traffic::any_serde_gossip_passes
         traffic::flush_without_tells_is_done_at_once
         traffic::connecting_waits_for_the_association
+        limits::a_peer_that_was_not_started_is_stuck
         limits::bad_calls_are_typed_errors
         limits::unwanted_gossip_of_another_type_costs_the_association
         limits::gossip_to_nobody_keeps_the_latest
@@ -66,6 +67,7 @@ on_every_backend! {
         limits::who_waits_for_room_is_not_overtaken
         limits::a_prompt_sink_is_believed_until_it_blocks
         limits::a_blocked_sink_delays_its_lane_alone
+        limits::a_lane_that_stands_still_is_reported_once
         faults::a_drain_past_its_deadline_reports_the_exact_loss
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use cluster_quic::Event;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{IDLE, MS, SECS, associated, pair, talk};
 use crate::network::Pipe;
@@ -43,6 +44,28 @@ fn row_04_silence_beyond_the_idle_timeout_costs_one_handshake() {
             "row 4: {seconds} s of silence: {associations:?} associations, nothing lost or doubled"
         );
         assert_eq!(associations, [2, 2]);
+    }
+}
+
+/// Lanes that stand still since the path is cut are not for [`Event::LaneStuck`].
+#[test]
+fn row_04_a_silent_path_is_no_stuck_lane() {
+    for cuts in [&[(0, 1), (1, 0)][..], &[(0, 1)], &[(1, 0)]] {
+        simulate(async || {
+            let mut world = World::quic(6, 2, pipe(), |c| c.lane_stuck_after(SECS(2)));
+            associated(&mut world).await;
+            let mut events = [0, 1].map(|n| world.nodes[n].life().transport().events());
+            cuts.iter().for_each(|(from, to)| world.cut(*from, *to, true));
+            talk(&mut world, 100, SECS(8)).await;
+            cuts.iter().for_each(|(from, to)| world.cut(*from, *to, false));
+            world.quiet(SECS(60)).await;
+            world.all_acknowledged();
+            for events in &mut events {
+                while let Ok(Some(event)) = timeout(MS(1), events.recv()).await {
+                    assert!(!matches!(event, Event::LaneStuck { .. }), "{event:?}");
+                }
+            }
+        });
     }
 }
 
