@@ -3,6 +3,7 @@
 
 mod one_way;
 mod perform;
+mod silence;
 mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{Instrument, debug, warn};
 
@@ -30,6 +31,7 @@ use crate::outbound::Loss;
 use crate::peer::PeerCore;
 use crate::session::Session;
 use one_way::OneWay;
+use silence::Silence;
 
 /// How often slow things are looked after: retention, idleness, progress of a slow sink.
 const TICK: Duration = Duration::from_millis(250);
@@ -85,6 +87,9 @@ pub(crate) struct Driver<B: Backend> {
     instance: Option<Instance>,
     activity: Activity,
     one_way: OneWay,
+    silence: Silence,
+    /// What is still said to a peer that has said goodbye.
+    answer: Option<JoinHandle<()>>,
     /// Since when nothing is under way, if nothing is.
     idle_since: Instant,
     /// Threads that give lost tells back.
@@ -133,6 +138,8 @@ impl<B: Backend> Driver<B> {
             instance: None,
             activity: Activity { seen: 0, at: Instant::now() },
             one_way: OneWay::default(),
+            silence: Silence::default(),
+            answer: None,
             idle_since: Instant::now(),
             giving_back: JoinSet::new(),
             log: LogLimit::new(LOG_BURST, LOG_REFILL),
@@ -224,8 +231,11 @@ impl<B: Backend> Driver<B> {
         if self.association.active() != Some(link) {
             return;
         }
-        if let Some(session) = &self.session {
-            session.link().close(&reason);
+        match &self.session {
+            // It waits for our last acknowledgements.
+            Some(_) if reason == AssociationError::Goodbye => {}
+            Some(session) => session.link().close(&reason),
+            None => {}
         }
         self.feed(Input::Lost { link, reason });
     }

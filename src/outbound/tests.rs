@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
+use crate::address::Incarnation;
 use crate::frame::{self, PREFIX, RemoteTellRef};
+use crate::stats::LaneStats;
 
 fn budget() -> Arc<Budget> {
     Arc::new(Budget::new(1 << 30))
@@ -53,8 +55,10 @@ enum Op {
     Ack,
     /// The connection breaks; what was sent last may not have arrived. The next one resumes.
     Reconnect(prop::sample::Index),
-    /// The peer comes back as a new process.
-    Restart,
+    /// The peer comes back as a new process, or has only forgotten this node.
+    Restart {
+        forgot: bool,
+    },
     Expire,
 }
 
@@ -66,7 +70,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any::<prop::sample::Index>().prop_map(Op::Deliver),
         3 => Just(Op::Ack),
         2 => any::<prop::sample::Index>().prop_map(Op::Reconnect),
-        1 => Just(Op::Restart),
+        1 => any::<bool>().prop_map(|forgot| Op::Restart { forgot }),
         1 => Just(Op::Expire),
     ]
 }
@@ -83,22 +87,49 @@ struct Model {
     delivered: u64,
     /// Frames that are reported lost, below this number.
     lost_below: u64,
+    /// The peer's life, and how many there were before.
+    incarnation: u64,
+    former: u64,
+    /// What lives before this one were sent: frames below this number.
+    floor: u64,
+    /// Bytes on the wire of every frame.
+    bytes: Vec<u64>,
+    /// Frames and bytes lost, and frames acknowledged, in this pair and in all before it.
+    lost: [(u64, u64); 2],
+    acked: [u64; 2],
 }
 
 impl Model {
     fn new() -> Self {
         let lane = TellLane::new(256 * 1024, budget());
+        assert_eq!(lane.restart(Incarnation(1)), None, "the first life loses nothing");
         let writer = lane.attach(None).unwrap();
-        let now = Instant::now();
-        Self { lane, now, writer, pushed: 0, at: 0, received: 0, delivered: 0, lost_below: 0 }
+        Self {
+            lane,
+            now: Instant::now(),
+            writer,
+            pushed: 0,
+            at: 0,
+            received: 0,
+            delivered: 0,
+            lost_below: 0,
+            incarnation: 1,
+            former: 0,
+            floor: 0,
+            bytes: Vec::new(),
+            lost: [(0, 0); 2],
+            acked: [0; 2],
+        }
     }
 
     fn run(&mut self, op: &Op) {
         self.now += Duration::from_secs(1);
         match op {
             Op::Push(len) => {
+                let before = self.lane.stats().accepted_bytes;
                 if push(&self.lane, self.pushed, *len).is_ok() {
                     self.pushed += 1;
+                    self.bytes.push(self.lane.stats().accepted_bytes - before);
                 }
             }
             Op::Send => {
@@ -113,7 +144,11 @@ impl Model {
             Op::Deliver(part) => {
                 self.delivered += part.index((self.received - self.delivered + 1) as usize) as u64;
             }
-            Op::Ack => self.lane.ack(self.delivered).unwrap(),
+            Op::Ack => {
+                let before = self.lane.positions().0;
+                self.lane.ack(self.delivered).unwrap();
+                self.acked[0] += self.lane.positions().0 - before;
+            }
             Op::Reconnect(part) => {
                 self.lane.detach(self.now);
                 // Of what was not delivered, some never arrived.
@@ -121,12 +156,22 @@ impl Model {
                 self.received = self.delivered + part.index(held) as u64;
                 self.attach(Some(self.received));
             }
-            Op::Restart => {
+            Op::Restart { forgot } => {
                 self.lane.detach(self.now);
-                if let Some(loss) = self.lane.restart() {
+                self.incarnation += u64::from(!forgot);
+                let loss = self.lane.restart(Incarnation(self.incarnation));
+                if let Some(loss) = &loss {
                     assert_eq!(loss.reason, LostReason::PeerRestarted);
                 }
+                self.lose(loss.as_ref());
                 self.lost_below = self.lane.positions().0;
+                if !forgot {
+                    self.former += 1;
+                    self.floor = self.lost_below;
+                    let (lost, acked) = (self.lost, self.acked);
+                    self.lost = [(0, 0), (lost[0].0 + lost[1].0, lost[0].1 + lost[1].1)];
+                    self.acked = [0, acked[0] + acked[1]];
+                }
                 self.attach(None);
             }
             Op::Expire => {
@@ -138,7 +183,8 @@ impl Model {
                 assert_eq!(self.lane.expire(self.now - age / 2, age), None);
                 self.now += age;
                 self.lane.mark(self.now, age);
-                self.lane.expire(self.now + age, age);
+                let loss = self.lane.expire(self.now + age, age);
+                self.lose(loss.as_ref());
                 self.lost_below = self.lane.positions().0;
                 assert!(self.lane.is_settled());
                 self.attach(Some(self.received));
@@ -147,6 +193,32 @@ impl Model {
         let stats = self.lane.stats();
         assert!(stats.is_balanced(), "{stats:?}");
         assert_eq!(stats.accepted_frames, self.pushed);
+        self.check_pairs();
+    }
+
+    fn lose(&mut self, loss: Option<&Loss>) {
+        let (frames, bytes) = loss.map_or((0, 0), |loss| (loss.frames, loss.bytes));
+        self.lost[0] = (self.lost[0].0 + frames, self.lost[0].1 + bytes);
+    }
+
+    /// Each pair has its own: what its peer was sent, and this one what is queued too.
+    fn check_pairs(&self) {
+        let (all, pairs) = self.lane.ledger();
+        assert!(pairs.is_balanced(), "{pairs:?}");
+        assert_eq!(pairs.incarnation, Some(Incarnation(self.incarnation)));
+        assert_eq!(pairs.former_pairs, self.former);
+        let (before, since) = self.bytes.split_at(self.floor as usize);
+        let accepted = |bytes: &[u64]| (bytes.len() as u64, bytes.iter().sum::<u64>());
+        let pairs = [(pairs.current, accepted(since)), (pairs.former, accepted(before))];
+        for (((pair, accepted), lost), acked) in pairs.iter().zip(self.lost).zip(self.acked) {
+            assert_eq!((pair.accepted_frames, pair.accepted_bytes), *accepted, "{pair:?}");
+            let told = pair.lost_in_all();
+            assert_eq!((told.frames, told.bytes), lost, "{pair:?}");
+            assert_eq!(pair.acknowledged_frames, acked, "{pair:?}");
+        }
+        let mut sum = pairs[0].0;
+        sum.add(&pairs[1].0);
+        assert_eq!(sum, all);
     }
 
     fn attach(&mut self, resume: Option<u64>) {
@@ -418,4 +490,24 @@ fn what_is_lost_comes_back_frame_by_frame() {
     lane.admit();
     push(&lane, 10, 8).unwrap();
     assert!(lane.stats().is_balanced());
+}
+
+#[test]
+fn what_was_accepted_before_any_life_was_known_is_the_first_one_s() {
+    let lane = TellLane::new(1 << 20, budget());
+    for n in 0..3 {
+        push(&lane, n, 100).unwrap();
+    }
+    let (all, pairs) = lane.ledger();
+    assert_eq!((pairs.incarnation, pairs.current, pairs.former_pairs), (None, all, 0));
+    assert_eq!(lane.restart(Incarnation(7)), None);
+    let (all, pairs) = lane.ledger();
+    assert_eq!((pairs.incarnation, pairs.current), (Some(Incarnation(7)), all));
+    assert_eq!((pairs.former_pairs, pairs.former), (0, LaneStats::default()));
+    // Never sent: the next life's, all of it.
+    assert_eq!(lane.restart(Incarnation(8)), None);
+    let (all, pairs) = lane.ledger();
+    assert_eq!((pairs.incarnation, pairs.current), (Some(Incarnation(8)), all));
+    assert_eq!((pairs.former_pairs, pairs.former), (1, LaneStats::default()));
+    assert_eq!(pairs.current.queued_frames, 3);
 }
