@@ -79,6 +79,22 @@ fn row_14_a_drain_to_a_slow_peer_ends_by_its_deadline_with_the_exact_loss() {
     });
 }
 
+/// The peer's transport may have the goodbye long before its last acknowledgements are here.
+#[test]
+fn row_14_a_drain_hears_the_peer_out() {
+    for seed in 0..40 {
+        simulate(async || {
+            let mut world = pair(seed, pipe(Some(100_000.0)));
+            associated(&mut world).await;
+            world.change(1, 0, |pipe| pipe.reorder = 0.5);
+            assert_eq!(world.tell(0, 1, TELLS, 100), TELLS);
+            let (report, _, handled) = drained(&mut world, 0, SECS(1)).await;
+            assert!(!report.is_clean() && report.acknowledged > 0);
+            assert_eq!(report.acknowledged, handled, "seed {seed}: handled, and reported lost");
+        });
+    }
+}
+
 #[test]
 fn row_14_a_drain_to_a_dead_peer_ends_by_its_deadline() {
     simulate(async || {
