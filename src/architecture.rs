@@ -91,6 +91,7 @@ fn the_pure_rooms_know_no_clock_and_no_runtime() {
         "congestion/steady.rs",
         "control.rs",
         "driver/one_way.rs",
+        "driver/silence.rs",
         "driver/stuck.rs",
         "frame.rs",
         "frame/run.rs",
@@ -98,6 +99,7 @@ fn the_pure_rooms_know_no_clock_and_no_runtime() {
         "log_limit.rs",
         "outbound/queue.rs",
         "rotation/watcher.rs",
+        "stats/pairs.rs",
     ];
     for needle in ["Instant::now", "SystemTime", "tokio::"] {
         let naming = naming(needle);

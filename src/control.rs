@@ -72,7 +72,8 @@ pub(crate) struct Resume {
 pub(crate) enum Control {
     Hello(Greeting),
     Accepted(Greeting),
-    /// Everything before `next` in the lane was delivered: the sink returned.
+    /// Everything before `next` in the lane was delivered: the sink returned. Repeated as a sign of life to who
+    /// sends tells.
     Ack {
         lane: Lane,
         next: u64,

@@ -152,6 +152,12 @@ impl Inbound {
         state.lanes.iter().filter_map(position).collect()
     }
 
+    /// What was delivered is to be acknowledged now, however little it is.
+    pub(crate) fn ack_soon(&self) {
+        self.delivered.notify_one();
+        self.ack_now.notify_one();
+    }
+
     /// Whether so much is unacknowledged that it must not wait for more.
     pub(crate) fn ack_is_urgent(&self) -> bool {
         self.unacknowledged.load(Ordering::Relaxed) >= self.ack_threshold()

@@ -4,6 +4,7 @@
 mod certificates;
 mod one_way;
 mod perform;
+mod silence;
 mod stuck;
 mod upkeep;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{Instrument, debug, warn};
 
@@ -33,6 +34,7 @@ use crate::peer::PeerCore;
 use crate::session::Session;
 use certificates::Certificates;
 use one_way::OneWay;
+use silence::Silence;
 use stuck::StuckLanes;
 
 /// How often slow things are looked after: retention, idleness, progress of a slow sink.
@@ -91,6 +93,9 @@ pub(crate) struct Driver<B: Backend> {
     one_way: OneWay,
     certificates: Certificates,
     stuck: StuckLanes,
+    silence: Silence,
+    /// What is still said to a peer that has said goodbye.
+    answer: Option<JoinHandle<()>>,
     /// Since when nothing is under way, if nothing is.
     idle_since: Instant,
     /// Threads that give lost tells back.
@@ -142,6 +147,8 @@ impl<B: Backend> Driver<B> {
             one_way: OneWay::default(),
             certificates: Certificates::default(),
             stuck,
+            silence: Silence::default(),
+            answer: None,
             idle_since: Instant::now(),
             giving_back: JoinSet::new(),
             log: LogLimit::new(LOG_BURST, LOG_REFILL),
@@ -236,8 +243,11 @@ impl<B: Backend> Driver<B> {
         if self.association.active() != Some(link) {
             return;
         }
-        if let Some(session) = &self.session {
-            session.link().close(&reason);
+        match &self.session {
+            // It waits for our last acknowledgements.
+            Some(_) if reason == AssociationError::Goodbye => {}
+            Some(session) => session.link().close(&reason),
+            None => {}
         }
         self.feed(Input::Lost { link, reason });
     }

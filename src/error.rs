@@ -338,6 +338,10 @@ pub enum AssociationError {
     /// cut.
     #[error("the peer is heard, but does not hear this node: one way of the path is cut")]
     Unheard,
+    /// The connection stands, but tells have waited for so long, and the peer neither acknowledged any nor gave
+    /// another sign that it reads them. One whose sink only blocks does.
+    #[error("the peer takes no notice of tells: no acknowledgement and no sign of life for {0:?}")]
+    Unresponsive(Duration),
     /// The peer's process is gone and a new one, which does not know the connection, has its port.
     #[error("the peer's process was replaced (stateless reset)")]
     Reset,
@@ -379,6 +383,7 @@ impl AssociationError {
             Self::Refused(_) => "refused",
             Self::TimedOut => "timed_out",
             Self::Unheard => "unheard",
+            Self::Unresponsive(_) => "unresponsive",
             Self::Reset => "reset",
             Self::Goodbye => "goodbye",
             Self::Idle => "idle",

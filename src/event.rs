@@ -160,7 +160,7 @@ pub enum CertificateOf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LostReason {
-    /// No association for longer than `retention`.
+    /// No association for longer than `retention`, or none over which the peer took any notice of tells.
     Expired,
     /// Sent to an earlier incarnation of the peer and not acknowledged: it may have handled them.
     PeerRestarted,

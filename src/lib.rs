@@ -128,8 +128,8 @@ pub use peer::Peer;
 pub use rotation::{IdentityFiles, IdentityWatch};
 pub use sink::{Gossip, GossipInbox, RecordingSink, RemoteMessageSink, TellSink, gossip_inbox};
 pub use stats::{
-    ConnectionInfo, GossipStats, LaneStats, LinkStats, Lost, PeerState, PeerStats, ReceivedStats,
-    ShutdownReport,
+    ConnectionInfo, GossipStats, LaneStats, LinkStats, Lost, PairStats, PeerState, PeerStats,
+    ReceivedStats, ShutdownReport,
 };
 pub use tls::{
     CertificateFailure, CertificateProblem, Identity, IdentityError, NameMismatch, Side,

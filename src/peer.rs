@@ -355,8 +355,11 @@ impl Peer {
     /// The peer's figures at this moment.
     pub fn stats(&self) -> PeerStats {
         let core = &*self.0;
-        let lanes = (0..).zip(core.lanes.iter());
-        let mut lanes: Vec<_> = lanes.map(|(n, lane)| (Lane::Tell(n), lane.stats())).collect();
+        let ledger = |(n, lane): (u8, &TellLane)| {
+            let (all, pairs) = lane.ledger();
+            ((Lane::Tell(n), all), (Lane::Tell(n), pairs))
+        };
+        let (mut lanes, pairs): (Vec<_>, _) = (0..).zip(core.lanes.iter()).map(ledger).unzip();
         let received = core.inbound.stats();
         let status = core.status();
         let elapsed = |since: Instant| -> Duration { since.elapsed() };
@@ -386,6 +389,7 @@ impl Peer {
                 .gossip_received
                 .load(std::sync::atomic::Ordering::Relaxed),
             lanes,
+            pairs,
             received,
             session: core.instance.session,
         }

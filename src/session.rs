@@ -7,6 +7,7 @@ mod spans;
 mod write;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{SetOnce, mpsc, oneshot};
@@ -24,6 +25,13 @@ use crate::link::Link;
 use crate::node::Node;
 use crate::outbound::Attached;
 use crate::peer::PeerCore;
+
+/// How often a node gives a sign of life to a peer that sends it tells: it repeats its acknowledgements, if it
+/// had none to give for so long. Its sink may block for as long as it likes.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// A link is given up when tells have waited for so long, and no sign came.
+pub(crate) const UNRESPONSIVE: Duration = Duration::from_secs(30);
 
 /// An active link's tasks; dropped, they end.
 pub(crate) struct Session<L: Link> {
@@ -45,6 +53,12 @@ struct Shared<L: Link> {
     inbound_epoch: u64,
     /// Set when our control lane is open, which must be the first.
     greeted: SetOnce<()>,
+    /// Set when the peer's control lane has ended: there are no more acknowledgements.
+    heard_out: SetOnce<()>,
+    /// The peer has opened a tell lane.
+    receives: AtomicBool,
+    /// The peer's control messages so far.
+    signs: AtomicU64,
     inputs: mpsc::Sender<DriverInput<L>>,
 }
 
@@ -70,6 +84,9 @@ impl<L: Link> Session<L> {
             span,
             inbound_epoch,
             greeted: SetOnce::new(),
+            heard_out: SetOnce::new(),
+            receives: AtomicBool::new(false),
+            signs: AtomicU64::new(0),
             inputs,
         });
         let (goodbye, said) = oneshot::channel();
@@ -80,7 +97,9 @@ impl<L: Link> Session<L> {
         }));
         let lane = spans::receive(&shared.span, Some(Lane::Control));
         tasks.spawn(work(&shared, lane, |shared| async move {
-            read::read_control(&shared, reader).await
+            let ended = read::read_control(&shared, reader).await;
+            let _ = shared.heard_out.set(());
+            ended
         }));
         tasks.spawn(work(&shared, shared.span.clone(), |shared| async move {
             read::accept_lanes(shared).await
@@ -106,6 +125,11 @@ impl<L: Link> Session<L> {
         self.shared.id
     }
 
+    /// The peer's control messages so far: it is alive, however long its sink takes.
+    pub(crate) fn signs(&self) -> u64 {
+        self.shared.signs.load(Ordering::Relaxed)
+    }
+
     /// Starts the writer of tell lane `n`.
     pub(crate) fn write_tells(&mut self, n: u8, attached: Attached) {
         self.reap();
@@ -124,7 +148,7 @@ impl<L: Link> Session<L> {
     }
 
     /// Says goodbye behind the last acknowledgements, waits until the peer has it (at most `limit`),
-    /// and closes.
+    /// and closes. Where tells are still pending, waits for the peer's last acknowledgements too.
     pub(crate) async fn say_goodbye(
         mut self,
         reason: GoodbyeReason,
@@ -143,12 +167,37 @@ impl<L: Link> Session<L> {
             }
         }
         let limit = limit.saturating_sub(begin.elapsed());
+        self.last_words(reason, &close, limit).await;
+    }
+
+    /// Says to a peer that has said goodbye what was handled of its tells, waits until it has it (at most
+    /// `limit`), and closes.
+    pub(crate) async fn answer_goodbye(mut self, limit: Duration) {
+        if let Some(gossip) = &self.gossip {
+            gossip.abort();
+        }
+        self.last_words(GoodbyeReason::ShutDown, &AssociationError::Goodbye, limit).await;
+    }
+
+    async fn last_words(
+        &mut self,
+        reason: GoodbyeReason,
+        close: &AssociationError,
+        limit: Duration,
+    ) {
         let (ours, _) = oneshot::channel();
         let goodbye = std::mem::replace(&mut self.goodbye, ours);
-        if goodbye.send(reason).is_ok() {
-            let _ = timeout(limit, &mut self.control).await;
-        }
-        self.link.close(&close);
+        let (shared, control) = (&self.shared, &mut self.control);
+        let said = async {
+            if goodbye.send(reason).is_ok() {
+                let _ = control.await;
+            }
+            if !shared.peer.is_settled() {
+                shared.heard_out.wait().await;
+            }
+        };
+        let _ = timeout(limit, said).await;
+        self.link.close(close);
     }
 
     /// Forgets tasks that have ended.

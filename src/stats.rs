@@ -9,6 +9,10 @@ use crate::error::AssociationError;
 use crate::event::LostReason;
 use crate::lane::Lane;
 
+mod pairs;
+
+pub use pairs::PairStats;
+
 /// One peer, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -45,8 +49,10 @@ pub struct PeerStats {
     pub gossip: GossipStats,
     /// Gossip frames received from the peer.
     pub gossip_received: u64,
-    /// Tells to the peer, by lane.
+    /// Tells to the peer, by lane, over all its lives.
     pub lanes: Vec<(Lane, LaneStats)>,
+    /// The same by pairs of incarnations, read in the same moment.
+    pub pairs: Vec<(Lane, PairStats)>,
     /// Tells from the peer, by lane.
     pub received: Vec<(Lane, ReceivedStats)>,
     /// Tells this knowledge of the peer from an earlier one, which was forgotten: sums begin anew.
@@ -205,6 +211,30 @@ impl LaneStats {
         self.resent_frames += other.resent_frames;
         self.stuck_for = self.stuck_for.max(other.stuck_for);
         self.stuck_episodes += other.stuck_episodes;
+    }
+
+    /// What came on top of `before`, an earlier state of the same figures.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let lost = |n: usize| Lost {
+            frames: self.lost[n].frames - before.lost[n].frames,
+            bytes: self.lost[n].bytes - before.lost[n].bytes,
+        };
+        Self {
+            accepted_frames: self.accepted_frames - before.accepted_frames,
+            accepted_bytes: self.accepted_bytes - before.accepted_bytes,
+            acknowledged_frames: self.acknowledged_frames - before.acknowledged_frames,
+            acknowledged_bytes: self.acknowledged_bytes - before.acknowledged_bytes,
+            lost: std::array::from_fn(lost),
+            queued_frames: self.queued_frames - before.queued_frames,
+            queued_bytes: self.queued_bytes - before.queued_bytes,
+            in_flight_frames: self.in_flight_frames - before.in_flight_frames,
+            in_flight_bytes: self.in_flight_bytes - before.in_flight_bytes,
+            refused_full: self.refused_full - before.refused_full,
+            resent_frames: self.resent_frames - before.resent_frames,
+            // Of the lane, whoever is at its other end.
+            stuck_for: None,
+            stuck_episodes: 0,
+        }
     }
 }
 

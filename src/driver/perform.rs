@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, info, warn};
 
 use super::one_way::OneWay;
+use super::silence::Silence;
 use super::{Candidate, Driver, DriverInput};
 use crate::address::Incarnation;
 use crate::association::{Input, LinkId, Output};
@@ -20,6 +21,9 @@ use crate::outbound::TellLane;
 use crate::peer::LinkProbe;
 use crate::session::Session;
 use crate::stats::{ConnectionInfo, LinkStats};
+
+/// How long a peer that said goodbye has for taking our last acknowledgements.
+const ANSWER: Duration = Duration::from_secs(1);
 
 impl<B: Backend> Driver<B> {
     /// Does what the association says; what fails at once comes back as the next input.
@@ -90,6 +94,7 @@ impl<B: Backend> Driver<B> {
         self.session = Some(session);
         self.one_way = OneWay::default();
         self.note_certificate(&handle);
+        self.silence.next_link();
         if let Err(reason) = result {
             handle.close(&reason);
             return Err(Input::Lost { link, reason });
@@ -133,13 +138,15 @@ impl<B: Backend> Driver<B> {
 
     /// What was sent to another instance of the peer is lost: it may have handled it.
     pub(super) fn adopt(&mut self, instance: Instance) {
-        let Some(old) = self.instance.replace(instance).filter(|old| *old != instance) else {
+        let old = self.instance.replace(instance);
+        if old == Some(instance) {
             return;
-        };
-        let restart = |(n, lane): (u8, &TellLane)| Some((n, lane.restart()?));
+        }
+        self.silence = Silence::default();
+        let new = instance.incarnation;
+        let restart = |(n, lane): (u8, &TellLane)| Some((n, lane.restart(new)?));
         let losses: Vec<_> = (0..).zip(self.peer.lanes.iter()).filter_map(restart).collect();
-        let (old, new) = (old.incarnation, instance.incarnation);
-        if old != new {
+        if let Some(old) = old.map(|old| old.incarnation).filter(|old| *old != new) {
             match self.may_log() {
                 true => info!(%old, %new, "peer restarted"),
                 false => debug!(%old, %new, "peer restarted"),
@@ -165,7 +172,10 @@ impl<B: Backend> Driver<B> {
 
     pub(super) fn deactivate(&mut self, link: LinkId, reason: AssociationError) {
         let now = Instant::now().into_std();
-        self.peer.lanes.iter().for_each(|lane| lane.detach(now));
+        self.note_silence(now);
+        // A peer that gave no sign was as good as not there.
+        let since = self.silence.in_vain().unwrap_or(now);
+        self.peer.lanes.iter().for_each(|lane| lane.detach(since));
         self.peer.gossip.detach();
         self.peer.inbound.fence();
         let Some(session) = self.session.take() else { return };
@@ -182,6 +192,9 @@ impl<B: Backend> Driver<B> {
                 let limit = self.node.config.dial_timeout;
                 let (why, close) = (GoodbyeReason::Idle, AssociationError::Idle);
                 tokio::spawn(session.say_goodbye(why, close, limit).in_current_span());
+            }
+            AssociationError::Goodbye => {
+                self.answer = Some(tokio::spawn(session.answer_goodbye(ANSWER)));
             }
             _ => self.last = Some((link, session.link().clone())),
         }

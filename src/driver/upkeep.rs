@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, interval, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::stuck::{Change, Position};
-use super::{Activity, Driver};
+use super::{Activity, Driver, TICK};
 use crate::association::Input;
 use crate::control::GoodbyeReason;
 use crate::error::AssociationError;
@@ -15,10 +15,15 @@ use crate::event::Event;
 use crate::lane::Lane;
 use crate::link::{Backend, Link};
 use crate::outbound::TellLane;
+use crate::peer::PeerCore;
+use crate::session::UNRESPONSIVE;
 use crate::stats::PeerState;
 
 /// What a goodbye gets even after the deadline: the peer should not have to wait for its timeout.
 const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// The most that it gets, where the peer is far away.
+const LONG_LAST_WORDS: Duration = Duration::from_millis(500);
 
 impl<B: Backend> Driver<B> {
     pub(super) fn tick(&mut self) {
@@ -36,6 +41,7 @@ impl<B: Backend> Driver<B> {
         self.report_losses(losses);
         self.give_up_one_way(now);
         self.note_stuck(now);
+        self.give_up_silent(now);
         if let Some(left_out) = self.log.left_out(now.into_std()) {
             warn!(left_out, "lines about this peer were left out of the log");
         }
@@ -98,6 +104,28 @@ impl<B: Backend> Driver<B> {
                 self.node.emit(Event::LaneUnstuck { peer, lane, stuck_for });
             }
         }
+    }
+
+    /// For how long tells have waited on the present link without a sign of life.
+    pub(super) fn note_silence(&mut self, now: std::time::Instant) -> Duration {
+        let Some(session) = &self.session else { return Duration::ZERO };
+        self.silence.note(now, !self.peer.is_settled(), session.signs())
+    }
+
+    /// Ends a connection over which the peer takes no notice of tells, and gives up what has waited for
+    /// `retention`.
+    fn give_up_silent(&mut self, now: Instant) {
+        let now = now.into_std();
+        if self.note_silence(now) < UNRESPONSIVE {
+            return;
+        }
+        let Some(link) = self.association.active() else { return };
+        self.silence.give_up();
+        self.broken(link, AssociationError::Unresponsive(UNRESPONSIVE));
+        let retention = self.node.config.retention;
+        let expire = |(n, lane): (u8, &TellLane)| Some((n, lane.expire(now, retention)?));
+        let losses = (0..).zip(self.peer.lanes.iter()).filter_map(expire).collect();
+        self.report_losses(losses);
     }
 
     /// Ends a driver whose peer has not been needed for long and is nobody's concern any more.
@@ -165,10 +193,16 @@ impl<B: Backend> Driver<B> {
         self.attach_writers();
         self.peer.close();
         self.peer.inbound.fence();
-        let _ = timeout_at(deadline, self.peer.inbound.settled()).await;
+        let _ = timeout_at(deadline, settled(&self.peer)).await;
+        if let Some(answer) = self.answer.take() {
+            let _ = timeout_at(deadline, answer).await;
+        }
         if let Some(session) = self.session.take() {
             self.last = None;
-            let limit = deadline.saturating_duration_since(Instant::now()).max(LAST_WORDS);
+            // There and back, when all was said at the deadline.
+            let round_trips = (session.link().stats().rtt * 3).min(LONG_LAST_WORDS);
+            let limit = deadline.saturating_duration_since(Instant::now());
+            let limit = limit.max(LAST_WORDS).max(round_trips);
             let (why, close) = (GoodbyeReason::ShutDown, AssociationError::ShuttingDown);
             session.say_goodbye(why, close, limit).await;
             let mut status = self.peer.status();
@@ -191,5 +225,16 @@ impl<B: Backend> Driver<B> {
         self.giving_back.detach_all();
         self.note_stuck(Instant::now());
         self.note_status();
+    }
+}
+
+/// Waits until nothing received waits for the sink, and has its progress acknowledged meanwhile.
+async fn settled(peer: &PeerCore) {
+    let mut tick = interval(TICK);
+    loop {
+        tokio::select! {
+            () = peer.inbound.settled() => return,
+            _ = tick.tick() => peer.inbound.delivered.notify_one(),
+        }
     }
 }

@@ -10,9 +10,10 @@ use super::{
     AHEAD, Accepted, Attached, Budget, CHUNK, CROWD, Loss, Patience, Refused, SMALL, Taken, UNIT,
     Wake,
 };
+use crate::address::Incarnation;
 use crate::event::LostReason;
 use crate::frame::{self, PREFIX, RemoteTellRef};
-use crate::stats::LaneStats;
+use crate::stats::{LaneStats, PairStats};
 
 /// The outbound side of one tell lane.
 #[derive(Debug)]
@@ -173,11 +174,12 @@ impl TellLane {
         Ok(())
     }
 
-    /// The peer is a new instance: what was sent to the old one is lost, the rest is for the new.
-    pub(crate) fn restart(&self) -> Option<Loss> {
-        let q = self.lock();
-        let sent = q.sent;
-        self.lose(sent, LostReason::PeerRestarted, q)
+    /// The peer is an instance of `incarnation`, and not the one before.
+    pub(crate) fn restart(&self, incarnation: Incarnation) -> Option<Loss> {
+        let mut q = self.lock();
+        let loss = q.restart(incarnation);
+        self.freed(q);
+        loss
     }
 
     /// Gives up everything, and takes nothing more until [`admit`](Self::admit).
@@ -238,6 +240,13 @@ impl TellLane {
         self.lock().stats()
     }
 
+    /// Its figures over all lives of the peer, and by pairs of incarnations, in one moment.
+    pub(crate) fn ledger(&self) -> (LaneStats, PairStats) {
+        let q = self.lock();
+        let all = q.stats();
+        (all, q.pairs.with_current(&all))
+    }
+
     /// Gives up what comes before `next`.
     fn lose(
         &self,
@@ -245,14 +254,9 @@ impl TellLane {
         reason: LostReason,
         mut queue: MutexGuard<'_, Queue>,
     ) -> Option<Loss> {
-        let sent = queue.sent.min(next).saturating_sub(queue.acked);
-        let mut chunks = Vec::new();
-        let (frames, bytes) = queue.take_before(next, |bytes| chunks.push(bytes));
-        let lost = &mut queue.totals.lost[reason.index()];
-        lost.frames += frames;
-        lost.bytes += bytes;
+        let loss = queue.lose(next, reason);
         self.freed(queue);
-        (frames > 0).then_some(Loss { frames, bytes, reason, sent, chunks })
+        loss
     }
 
     /// Gives grants back, and wakes those who wait for it.

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{CHUNK, SMALL, STANDING};
+use super::{CHUNK, Loss, SMALL, STANDING};
+use crate::address::Incarnation;
 use crate::event::LostReason;
 use crate::frame;
-use crate::stats::{LaneStats, Lost};
+use crate::stats::{LaneStats, Lost, PairStats};
 
 /// A lane's first buffer after it was idle; each further one doubles, up to [`CHUNK`].
 const FIRST_BLOCK: usize = 2 * 1024;
@@ -49,6 +50,8 @@ pub(super) struct Queue {
     /// The peer is quarantined: nothing is taken for it.
     pub(super) quarantined: bool,
     pub(super) totals: Totals,
+    /// The pairs of incarnations before the current one.
+    pub(super) pairs: PairStats,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +101,7 @@ impl Queue {
             closed: false,
             quarantined: false,
             totals: Totals::default(),
+            pairs: PairStats::default(),
         }
     }
 
@@ -175,6 +179,27 @@ impl Queue {
             stuck_for: None,
             stuck_episodes: 0,
         }
+    }
+
+    /// Gives up what comes before `next`.
+    pub(super) fn lose(&mut self, next: u64, reason: LostReason) -> Option<Loss> {
+        let sent = self.sent.min(next).saturating_sub(self.acked);
+        let mut chunks = Vec::new();
+        let (frames, bytes) = self.take_before(next, |bytes| chunks.push(bytes));
+        let lost = &mut self.totals.lost[reason.index()];
+        lost.frames += frames;
+        lost.bytes += bytes;
+        (frames > 0).then_some(Loss { frames, bytes, reason, sent, chunks })
+    }
+
+    /// The peer is another instance, of `incarnation`: what was sent to the one before is lost, the rest is
+    /// for this one. The first has nothing before it.
+    pub(super) fn restart(&mut self, incarnation: Incarnation) -> Option<Loss> {
+        let loss = self.lose(self.sent, LostReason::PeerRestarted);
+        let mut pairs = self.pairs;
+        pairs.begin(incarnation, || self.stats());
+        self.pairs = pairs;
+        loss
     }
 
     /// Makes `tail` fit for `len` more bytes, in blocks that grow while the lane is busy.

@@ -1,15 +1,14 @@
-//! A lane's queue against a model of its peer: whatever is pushed, taken, acknowledged, cut and
-//! resumed, the ledger holds, and the peer gets every frame once and in order.
+//! A lane's queue, its budgets, and gossip's.
 
 use std::cell::Cell;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::frame::{self, PREFIX, RemoteTellRef};
+
+mod model;
 
 fn budget() -> Arc<Budget> {
     Arc::new(Budget::new(1 << 30))
@@ -46,151 +45,6 @@ fn drain(lane: &TellLane, epoch: u64) -> Vec<u64> {
         all.extend(numbers(&chunk));
     }
     all
-}
-
-#[derive(Debug, Clone)]
-enum Op {
-    Push(usize),
-    /// The writer takes a chunk, and the peer receives it.
-    Send,
-    /// The peer's sink returns from this part of what it has received.
-    Deliver(prop::sample::Index),
-    /// The latest acknowledgement arrives.
-    Ack,
-    /// The connection breaks; what was sent last may not have arrived. The next one resumes.
-    Reconnect(prop::sample::Index),
-    /// The peer comes back as a new process.
-    Restart,
-    Expire,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        8 => (0..300_usize).prop_map(Op::Push),
-        1 => (30_000..200_000_usize).prop_map(Op::Push),
-        4 => Just(Op::Send),
-        3 => any::<prop::sample::Index>().prop_map(Op::Deliver),
-        3 => Just(Op::Ack),
-        2 => any::<prop::sample::Index>().prop_map(Op::Reconnect),
-        1 => Just(Op::Restart),
-        1 => Just(Op::Expire),
-    ]
-}
-
-struct Model {
-    lane: TellLane,
-    now: Instant,
-    writer: Attached,
-    pushed: u64,
-    /// The sequence number of the next frame on the current connection.
-    at: u64,
-    /// The peer's next expected, and next to be delivered.
-    received: u64,
-    delivered: u64,
-    /// Frames that are reported lost, below this number.
-    lost_below: u64,
-}
-
-impl Model {
-    fn new() -> Self {
-        let lane = TellLane::new(256 * 1024, budget());
-        let writer = lane.attach(None).unwrap();
-        let now = Instant::now();
-        Self { lane, now, writer, pushed: 0, at: 0, received: 0, delivered: 0, lost_below: 0 }
-    }
-
-    fn run(&mut self, op: &Op) {
-        self.now += Duration::from_secs(1);
-        match op {
-            Op::Push(len) => {
-                if push(&self.lane, self.pushed, *len).is_ok() {
-                    self.pushed += 1;
-                }
-            }
-            Op::Send => {
-                if let Taken::Chunk { bytes: chunk, .. } =
-                    self.lane.take(self.writer.epoch, self.now)
-                {
-                    for n in numbers(&chunk) {
-                        assert_eq!(n, self.at, "in order, and without a gap");
-                        self.at += 1;
-                    }
-                    self.received = self.received.max(self.at);
-                }
-            }
-            Op::Deliver(part) => {
-                self.delivered += part.index((self.received - self.delivered + 1) as usize) as u64;
-            }
-            Op::Ack => self.lane.ack(self.delivered).unwrap(),
-            Op::Reconnect(part) => {
-                self.lane.detach(self.now);
-                // Of what was not delivered, some never arrived.
-                let held = (self.received - self.delivered + 1) as usize;
-                self.received = self.delivered + part.index(held) as u64;
-                self.attach(Some(self.received));
-            }
-            Op::Restart => {
-                self.lane.detach(self.now);
-                if let Some(loss) = self.lane.restart() {
-                    assert_eq!(loss.reason, LostReason::PeerRestarted);
-                }
-                self.lost_below = self.lane.positions().0;
-                self.attach(None);
-            }
-            Op::Expire => {
-                self.lane.detach(self.now);
-                let age = Duration::from_secs(60);
-                self.now += age;
-                self.lane.mark(self.now, age);
-                // A short cut expires nothing, however old it is.
-                assert_eq!(self.lane.expire(self.now - age / 2, age), None);
-                self.now += age;
-                self.lane.mark(self.now, age);
-                self.lane.expire(self.now + age, age);
-                self.lost_below = self.lane.positions().0;
-                assert!(self.lane.is_settled());
-                self.attach(Some(self.received));
-            }
-        }
-        let stats = self.lane.stats();
-        assert!(stats.is_balanced(), "{stats:?}");
-        assert_eq!(stats.accepted_frames, self.pushed);
-        self.lane.assert_taken_is_counted();
-    }
-
-    fn attach(&mut self, resume: Option<u64>) {
-        let old = self.writer.epoch;
-        self.writer = self.lane.attach(resume).unwrap();
-        assert_eq!(self.lane.take(old, self.now), Taken::Detached, "the old writer is fenced");
-        self.at = self.writer.first;
-        // A gap is only what was reported lost.
-        assert!(self.at <= self.received.max(self.lost_below));
-        self.received = self.received.max(self.at);
-        self.delivered = self.delivered.max(self.lost_below);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_ledger_holds_and_frames_arrive_once_in_order(ops in proptest::collection::vec(op(), 0..120)) {
-        let mut model = Model::new();
-        for op in &ops {
-            model.run(op);
-        }
-        // And then everything goes through.
-        for _ in 0..300 {
-            model.run(&Op::Send);
-        }
-        prop_assert_eq!(model.received, model.pushed);
-        model.delivered = model.received;
-        model.run(&Op::Ack);
-        prop_assert!(model.lane.is_settled());
-        let stats = model.lane.stats();
-        prop_assert_eq!(stats.pending_frames(), 0);
-        prop_assert_eq!(stats.accepted_frames, stats.acknowledged_frames + stats.lost_in_all().frames);
-    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The reading side of a session: the control lane, and the lanes that the peer opens.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
@@ -29,6 +30,7 @@ pub(super) async fn read_control<L: Link>(
     mut reader: ControlReader<L::Reader>,
 ) -> Result<(), AssociationError> {
     while let Some(message) = reader.next().await? {
+        shared.signs.fetch_add(1, Ordering::Relaxed);
         match message {
             Control::Ack { lane: Lane::Tell(n), next } => {
                 let lane = shared.peer.lanes.get(usize::from(n));
@@ -37,6 +39,8 @@ pub(super) async fn read_control<L: Link>(
             }
             Control::Ack { lane, .. } => return Err(unknown(lane)),
             Control::Goodbye { reason } => {
+                // It waits a moment for what was handled of its tells.
+                shared.peer.inbound.ack_soon();
                 return Err(match reason {
                     GoodbyeReason::ShutDown => AssociationError::Goodbye,
                     GoodbyeReason::Idle => AssociationError::Idle,
@@ -87,7 +91,10 @@ async fn read_lane<L: Link>(
     match lane {
         Lane::Control => Err(AssociationError::Protocol("a second control lane".into())),
         Lane::Gossip => read_gossip(shared, intake).await,
-        Lane::Tell(_) => read_tells(shared, intake, lane, first).await,
+        Lane::Tell(_) => {
+            shared.receives.store(true, Ordering::Relaxed);
+            read_tells(shared, intake, lane, first).await
+        }
     }
 }
 
@@ -108,7 +115,7 @@ async fn read_gossip<L: Link>(
             }
         }
         let received = &shared.peer.inbound.gossip_received;
-        received.fetch_add(run.frames, std::sync::atomic::Ordering::Relaxed);
+        received.fetch_add(run.frames, Ordering::Relaxed);
     }
     Ok(())
 }

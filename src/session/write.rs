@@ -1,12 +1,13 @@
 //! The writing side of a session: tells, gossip, and the control lane's acknowledgements.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::Shared;
+use super::{SIGN_OF_LIFE, Shared};
 use crate::control::{Control, GoodbyeReason, stream_header};
 use crate::error::AssociationError;
 use crate::greet;
@@ -68,7 +69,7 @@ pub(super) async fn write_gossip<L: Link>(
     }
 }
 
-/// Writes acknowledgements, coalesced, until it is time to say goodbye.
+/// Writes acknowledgements, coalesced, until it is time to say goodbye; the same ones again as a sign of life.
 pub(super) async fn write_control<L: Link>(
     shared: &Shared<L>,
     writer: Option<L::Writer>,
@@ -84,9 +85,14 @@ pub(super) async fn write_control<L: Link>(
     let inbound = &shared.peer.inbound;
     let delay = shared.node.config.ack_delay;
     let mut acked = Vec::new();
+    let mut tick = interval(SIGN_OF_LIFE);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Since the last tick.
+    let mut wrote = true;
     // What was delivered over an earlier connection may not have been acknowledged there.
     inbound.delivered.notify_one();
     loop {
+        let mut sign = false;
         let leaving = tokio::select! {
             biased;
             reason = &mut goodbye => match reason {
@@ -95,6 +101,14 @@ pub(super) async fn write_control<L: Link>(
                 Err(_) => return Ok(()),
             },
             () = inbound.delivered.notified() => None,
+            _ = tick.tick() => {
+                let quiet = !std::mem::take(&mut wrote);
+                if !quiet || !shared.receives.load(Ordering::Relaxed) {
+                    continue;
+                }
+                sign = true;
+                None
+            }
         };
         if leaving.is_none() && !inbound.ack_is_urgent() {
             tokio::select! {
@@ -105,14 +119,20 @@ pub(super) async fn write_control<L: Link>(
         let mut buf = BytesMut::new();
         let positions = inbound.positions();
         let refused = |e: crate::error::FrameError| AssociationError::Protocol(e.to_string());
-        for (lane, next) in positions.iter().filter(|position| !acked.contains(*position)) {
+        let news = |position: &&(Lane, u64)| sign || !acked.contains(*position);
+        for (lane, next) in positions.iter().filter(news) {
             Control::Ack { lane: *lane, next: *next }.encode(&mut buf).map_err(refused)?;
+        }
+        if sign && positions.is_empty() {
+            // Nothing was received whole: says nothing but that somebody is there.
+            Control::Ack { lane: Lane::Tell(0), next: 0 }.encode(&mut buf).map_err(refused)?;
         }
         acked = positions;
         if let Some(reason) = leaving {
             Control::Goodbye { reason }.encode(&mut buf).map_err(refused)?;
         }
         if !buf.is_empty() {
+            wrote = true;
             writer.write(buf.freeze()).await?;
         }
         if leaving.is_some() {

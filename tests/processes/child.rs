@@ -1,5 +1,6 @@
 //! A node in a process of its own: this test binary, run for [`child_process`] alone.
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
 
 use cluster_quic::Address;
@@ -77,17 +78,19 @@ impl Process {
         what: &str,
         condition: impl Fn(&Report) -> bool,
     ) -> Report {
+        let mut last = None;
         let waiting = async {
             loop {
                 let report = self.report().await;
                 if condition(&report) {
                     return report;
                 }
+                last = Some(report);
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         };
         let waited = timeout(LIMIT, waiting).await;
-        waited.unwrap_or_else(|_| panic!("not in time: {what}"))
+        waited.unwrap_or_else(|_| panic!("not in time: {what}; at last {last:#?}"))
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -218,7 +221,13 @@ fn report(node: &Node) -> Report {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
     };
+    let mut peers_by_state = BTreeMap::new();
+    for peer in &peers {
+        let error = peer.last_error.as_ref().map(ToString::to_string);
+        *peers_by_state.entry(format!("{:?}, {error:?}", peer.state)).or_default() += 1;
+    }
     Report {
+        peers_by_state,
         received: node.ledger.received(),
         connected: peers.iter().filter(|peer| peer.link.is_some()).count(),
         waiting: peers.iter().map(|peer| peer.tells_received().waiting_bytes).sum(),

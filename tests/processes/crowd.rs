@@ -48,11 +48,13 @@ async fn a_crowd_of_256_joins_and_leaves_and_what_it_took_comes_back() {
         assert_eq!(up.descriptors, before.descriptors, "one socket for all");
         let clean = all(&mut crowd, || Command::Leave).await;
         assert_eq!(clean, ALL as u64);
+        let begin = Instant::now();
         let gone = |report: &Report| report.connected == 0 && report.tasks == before.tasks;
         let after = node.until("their tasks are gone", gone).await;
         println!(
-            "round {round}: {ALL} up in {took:?}; tasks {} -> {} -> {}, descriptors {} -> {}, \
+            "round {round}: {ALL} up in {took:?}, and gone {:?} after; tasks {} -> {} -> {}, descriptors {} -> {}, \
              resident {} -> {} -> {} KiB",
+            begin.elapsed(),
             before.tasks,
             up.tasks,
             after.tasks,

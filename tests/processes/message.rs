@@ -1,5 +1,6 @@
 //! What a test and the process that it starts say to each other: a line of JSON each.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,8 @@ pub(crate) enum Reply {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) received: Received,
+    /// How many peers are in which state, and their last error.
+    pub(crate) peers_by_state: BTreeMap<String, usize>,
     /// Peers that are associated.
     pub(crate) connected: usize,
     /// Bytes received that wait for the sink.

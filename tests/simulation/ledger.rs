@@ -1,14 +1,14 @@
 //! The ledger, from both ends.
 //!
-//! At every moment, per peer and lane: accepted = acknowledged + reported lost + pending; what is
-//! acknowledged has arrived. Once it is quiet: nothing is pending; every tell arrived at most once,
+//! At every moment, per peer, lane and pair of incarnations: accepted = acknowledged + reported lost +
+//! pending; what is acknowledged has arrived, at the very life that the pair is of. Once it is quiet: nothing is pending; every tell arrived at most once,
 //! in order per target, over all lives of the receiver; what did not arrive is covered by a reported
 //! loss, in the statistics and in the events alike; no life of a receiver got what was sent before it
 //! began; and no life of a sender is heard again once the next one is.
 
 use std::collections::BTreeMap;
 
-use cluster_quic::LostReason;
+use cluster_quic::{Incarnation, LaneStats, LostReason, PairStats, PeerStats};
 
 use crate::life::{Life, name};
 use crate::sink::Record;
@@ -49,6 +49,7 @@ impl World {
             let before = std::mem::replace(&mut sent.acknowledged[n], figures.acknowledged_frames);
             assert!(before <= figures.acknowledged_frames, "{who}, {lane}: taken back");
         }
+        self.check_pairs(life, to, &stats);
         let gossip = stats.gossip;
         assert_eq!(gossip.accepted, gossip.sent + gossip.dropped + gossip.queued, "{who}");
         let (acknowledged, arrived) =
@@ -56,6 +57,63 @@ impl World {
         assert!(acknowledged <= arrived, "{who}: {acknowledged} acknowledged, {arrived} arrived");
         let received = stats.tells_received();
         assert_eq!((received.refused_frames, received.sink_panics), (0, 0), "{who}: damaged");
+    }
+
+    /// Each pair of incarnations has a ledger of its own, and the receiving life has got what it says.
+    fn check_pairs(&self, life: &Life, to: usize, stats: &PeerStats) {
+        let who = format!("{} (life {}) -> {to}", life.number, life.incarnation);
+        for ((lane, all), (_, pairs)) in stats.lanes.iter().zip(&stats.pairs) {
+            assert!(pairs.is_balanced(), "{who}, {lane}: {pairs:?}");
+            let (now, before) = (&pairs.current, &pairs.former);
+            assert_eq!(
+                (all.accepted_frames, all.accepted_bytes, all.lost_in_all().frames),
+                (
+                    now.accepted_frames + before.accepted_frames,
+                    now.accepted_bytes + before.accepted_bytes,
+                    now.lost_in_all().frames + before.lost_in_all().frames,
+                ),
+                "{who}, {lane}: {pairs:?}"
+            );
+            // One pair per life that was associated with, and what it was sent is known.
+            let lives = self.nodes[to]
+                .lives()
+                .filter(|there| pairs.incarnation.is_some_and(|last| there.incarnation < last.0));
+            assert!(pairs.former_pairs <= lives.count() as u64, "{who}, {lane}: {pairs:?}");
+        }
+        for (pair, arrived, who) in self.by_pair(life, to, stats) {
+            let acknowledged = pair.acknowledged_frames;
+            assert!(acknowledged <= arrived, "{who}: {acknowledged} acknowledged, {arrived} there");
+        }
+    }
+
+    /// The current pair's ledger and that of all former ones, in all lanes, each with how many tells have
+    /// arrived at the lives that it is of.
+    fn by_pair(&self, life: &Life, to: usize, stats: &PeerStats) -> [(LaneStats, u64, String); 2] {
+        let incarnations = stats.pairs.iter().filter_map(|(_, pairs)| pairs.incarnation);
+        // Before the first association nobody has got anything.
+        let last = incarnations.max().map_or(u64::MAX, |Incarnation(last)| last);
+        let who = format!("{} (life {}) -> {to}, pairs", life.number, life.incarnation);
+        let sum = |of: fn(&PairStats) -> LaneStats| {
+            let mut pairs = stats.clone();
+            pairs.lanes = stats.pairs.iter().map(|(lane, pairs)| (*lane, of(pairs))).collect();
+            pairs.tells()
+        };
+        let arrived = |wanted: &dyn Fn(u64) -> bool| -> u64 {
+            let lives = self.nodes[to].lives().filter(|there| wanted(there.incarnation));
+            lives.map(|there| there.sink.count(life.number as u64, life.incarnation)).sum()
+        };
+        [
+            (
+                sum(|pairs| pairs.current),
+                arrived(&|there| there == last),
+                format!("{who} with {last}"),
+            ),
+            (
+                sum(|pairs| pairs.former),
+                arrived(&|there| there < last),
+                format!("{who} before {last}"),
+            ),
+        ]
     }
 
     /// What holds once nothing is pending.
@@ -158,6 +216,12 @@ impl World {
                 if !life.missed_events() {
                     assert_eq!(told, (lost.frames, lost.bytes), "{who}: events say otherwise");
                 }
+            }
+        }
+        if !killed {
+            for (pair, arrived, who) in self.by_pair(life, to, &stats) {
+                let lost = pair.lost_in_all().frames;
+                assert!(arrived + lost >= pair.accepted_frames, "{who}: {arrived} there, {pair:?}");
             }
         }
         let received = stats.tells_received();

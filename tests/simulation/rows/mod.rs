@@ -12,6 +12,7 @@ mod partitions;
 mod path;
 mod rebinding;
 mod sends;
+mod silence;
 mod strangers;
 
 use std::time::Duration;

@@ -14,7 +14,7 @@ use crate::seeds::simulate;
 use crate::world::{World, socket_address};
 
 /// A world whose only node trusts `ca`; the second place is for a stranger.
-fn lone(ca: &Ca) -> World {
+pub(super) fn lone(ca: &Ca) -> World {
     let pipe = Pipe { delay: MS(5), ..Pipe::default() };
     let mut world = World::quic_with(21, 2, pipe, ca.identity(), defaults);
     world.kill(1);

@@ -1,0 +1,173 @@
+//! Row 19, of members: one that takes no notice of tells is given up, one that is slow or whose
+//! application is not ready is not.
+
+use std::time::Duration;
+
+use cluster_quic::{
+    AssociationError, ClusterTransport, Config, CustomSocket, Event, LostReason, Runtime,
+    gossip_inbox,
+};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::strangers::lone;
+use super::{MS, SECS, associated, pair};
+use crate::identity::{Ca, Claims, HOST};
+use crate::network::Pipe;
+use crate::raw::{self, ALPN, Hello};
+use crate::seeds::simulate;
+use crate::sink::{Record, Sink, TARGETS, tell};
+use crate::world::{World, socket_address};
+
+const TELLS: u64 = 100;
+
+/// What a member does with what it is sent.
+#[derive(Debug, Clone, Copy)]
+enum Member {
+    ReadsNothing,
+    ReadsAndAcknowledgesNothing,
+}
+
+/// A member that comes again whenever it is closed, and so often.
+async fn come_again(world: &World, ca: &Ca, member: Member, times: u64) {
+    let (from, to) = (socket_address(1), socket_address(0));
+    let certificate = ca.issue(&Claims::default());
+    let network = world.network().clone();
+    for attempt in 1..=times {
+        let (endpoint, connected) =
+            raw::dial(&network, from, to, ca, Some(&certificate), ALPN).await;
+        let connection = connected.unwrap();
+        let hello = Hello {
+            version: 1,
+            cluster: "sim".into(),
+            address: world.nodes[1].address.to_string(),
+            to: world.nodes[0].address.to_string(),
+            incarnation: 100,
+            session: 0,
+            attempt: attempt * 100,
+            lanes: 4,
+            stream_window: 64 * 1024,
+            resume: None,
+        };
+        raw::greet(&connection, &hello).await;
+        match member {
+            Member::ReadsNothing => drop(connection.closed().await),
+            Member::ReadsAndAcknowledgesNothing => {
+                while let Ok(mut stream) = connection.accept_uni().await {
+                    tokio::spawn(async move {
+                        while let Ok(Some(_)) = stream.read_chunk(64 * 1024, true).await {}
+                    });
+                }
+            }
+        }
+        drop(endpoint);
+        network.unplug(from);
+        sleep(MS(100)).await;
+    }
+}
+
+/// When a node gave up a member, and when it reported its tells lost, after they were sent.
+async fn given_up(member: Member, times: u64) -> (Vec<Duration>, Duration) {
+    let ca = Ca::new();
+    let mut world = lone(&ca);
+    let mut events = world.nodes[0].life().transport().events();
+    let peer = world.nodes[0].life().peer(1).clone();
+    let node = async {
+        peer.connect().await.unwrap();
+        let begin = Instant::now();
+        for n in 0..TELLS {
+            let record = Record { from: 0, incarnation: 1, target: n % TARGETS, number: n };
+            peer.tell(tell(record, 1_000)).unwrap();
+        }
+        let mut downs = Vec::new();
+        loop {
+            match events.recv().await.expect("the node lives") {
+                Event::PeerDown { reason, .. } => {
+                    assert!(matches!(reason, AssociationError::Unresponsive(_)), "{reason}");
+                    downs.push(begin.elapsed());
+                }
+                Event::TellsLost { frames, reason, .. } => {
+                    assert_eq!(reason, LostReason::Expired);
+                    assert!(frames > 0);
+                    return (downs, begin.elapsed());
+                }
+                _ => {}
+            }
+        }
+    };
+    let result = tokio::select! {
+        heard = timeout(SECS(300), node) => heard.expect("it is given up"),
+        () = async {
+            come_again(&world, &ca, member, times).await;
+            std::future::pending().await
+        } => unreachable!(),
+    };
+    let tells = peer.stats().tells();
+    assert!(tells.is_balanced());
+    assert_eq!(tells.lost(LostReason::Expired).frames, TELLS, "all lanes at once: {tells:?}");
+    assert_eq!(world.nodes[0].life().transport().held_bytes(), 0);
+    world.kill(0);
+    result
+}
+
+#[test]
+fn row_19_a_member_that_takes_no_notice_of_tells_is_given_up_and_they_are_reported() {
+    for member in [Member::ReadsNothing, Member::ReadsAndAcknowledgesNothing] {
+        // Once, so that there is no association after it; or over and over.
+        for times in [1, 10] {
+            simulate(async || {
+                let (downs, lost) = given_up(member, times).await;
+                println!("row 19: {member:?}, {times} times: given up {downs:?}, lost {lost:?}");
+                assert!(downs[0] >= SECS(30) && downs[0] <= SECS(32), "{downs:?}");
+                // Not before `retention`, and at most one association later.
+                assert!(lost >= SECS(60) && lost <= SECS(95), "{lost:?}");
+                assert_eq!(downs.len() > 1, times > 1);
+            });
+        }
+    }
+}
+
+/// It is alive: its application has only not said yet where tells go.
+#[test]
+fn row_19_a_node_that_is_not_started_yet_is_waited_for() {
+    simulate(async || {
+        let ca = Ca::new();
+        let mut world = lone(&ca);
+        let config = Config::builder("sim")
+            .runtime(Runtime::Simulated)
+            .incarnation(100)
+            .advertise_host(HOST)
+            .build()
+            .unwrap();
+        let socket = world.network().socket(socket_address(1));
+        let socket = CustomSocket { socket, seed: None };
+        let node = ClusterTransport::bind_socket(config, &ca.identity(), socket).unwrap();
+        let begin = Instant::now();
+        assert_eq!(world.tell(0, 1, TELLS, 1_000), TELLS);
+        for second in 1..=180 {
+            sleep_until(begin + SECS(second)).await;
+            world.check();
+        }
+        assert_eq!((world.associations(0, 1), world.nodes[0].life().downs.len()), (1, 0));
+        assert!(world.is_connected(0, 1));
+        node.start(gossip_inbox::<u64>(16).0, std::sync::Arc::new(Sink::default())).unwrap();
+        let peer = world.nodes[0].life().peer(1).clone();
+        timeout(SECS(5), peer.flush()).await.expect("acknowledged").unwrap();
+        node.shutdown(SECS(1)).await;
+    });
+}
+
+/// A tell that takes minutes is not a silence.
+#[test]
+fn row_19_a_large_tell_over_a_slow_link_is_waited_for() {
+    simulate(async || {
+        let pipe = Pipe { delay: MS(10), rate: Some(20_000.0), ..Pipe::default() };
+        let mut world = pair(19, pipe);
+        associated(&mut world).await;
+        assert_eq!(world.tell(0, 1, 1, 2 << 20), 1);
+        let took = world.quiet(SECS(300)).await;
+        println!("row 19: 2 MiB in {took:?}");
+        assert!(took >= SECS(100), "{took:?}");
+        assert_eq!(world.associations(0, 1), 1);
+        assert_eq!(world.all_acknowledged(), 2);
+    });
+}
