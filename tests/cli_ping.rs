@@ -70,15 +70,18 @@ impl Scene {
 
     /// The next event that is as wanted.
     async fn event<T>(&mut self, wanted: impl Fn(&Event) -> Option<T>) -> T {
+        let mut others = Vec::new();
         let found = async {
             loop {
                 let event = self.events.recv().await.expect("the node lives");
                 if let Some(found) = wanted(&event) {
                     return found;
                 }
+                others.push(event);
             }
         };
-        tokio::time::timeout(LIMIT, found).await.expect("the event comes")
+        let found = tokio::time::timeout(LIMIT, found).await;
+        found.unwrap_or_else(|_| panic!("it did not come, only {others:#?}"))
     }
 
     fn port(&self) -> u16 {

@@ -123,7 +123,10 @@ impl Ping {
         let node = self.node(identity, &tried)?;
         let result = tokio::select! {
             result = self.associate(&node, ours, &addresses, answered, outcome) => result,
-            _ = tokio::signal::ctrl_c() => Err(Failure::wrong("interrupted")),
+            _ = tokio::signal::ctrl_c() => {
+                self.settle(&node).await;
+                Err(Failure::wrong("interrupted"))
+            }
         };
         // Whatever came of it, the node hears a goodbye.
         node.shutdown(LEAVE).await;
@@ -271,6 +274,20 @@ impl Ping {
         }
         outcome.line(line)?;
         Ok(())
+    }
+
+    /// Lets a dial that is under way come to its end. One that is given up while the node says yes to it
+    /// ends there as superseded, and not with a goodbye, so that the node would dial back.
+    async fn settle(&self, node: &ClusterTransport) {
+        let mut events = node.events();
+        let Ok(peer) = node.peer(&self.address) else { return };
+        let settled = async {
+            tokio::select! {
+                _ = peer.connect() => {}
+                _ = failed(&mut events) => {}
+            }
+        };
+        let _ = timeout(LEAVE, settled).await;
     }
 
     async fn measure(
