@@ -69,6 +69,17 @@ impl PeerStats {
         sum
     }
 
+    /// Whether every ledger holds: each lane's over all lives of the peer, each pair's of incarnations, and
+    /// together they are the same.
+    pub fn is_balanced(&self) -> bool {
+        let same = |((lane, all), (of, pairs)): (&(Lane, LaneStats), &(Lane, PairStats))| {
+            let mut sum = pairs.current;
+            sum.add(&pairs.former);
+            lane == of && sum == *all && all.is_balanced() && pairs.is_balanced()
+        };
+        self.lanes.len() == self.pairs.len() && self.lanes.iter().zip(&self.pairs).all(same)
+    }
+
     /// All tell lanes from the peer together.
     pub fn tells_received(&self) -> ReceivedStats {
         let mut sum = ReceivedStats::default();

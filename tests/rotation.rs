@@ -117,7 +117,7 @@ async fn certificates_are_replaced_under_load() {
     ba.flush().await.unwrap();
     for (peer, sink, sent) in [(&ab, &b.sink, sent[0]), (&ba, &a.sink, sent[1])] {
         let tells = peer.stats().tells();
-        assert!(tells.is_balanced());
+        assert!(peer.stats().is_balanced(), "{tells:?}");
         assert_eq!((tells.acknowledged_frames, tells.lost_in_all().frames), (sent, 0));
         assert_eq!(sink.next.load(Ordering::Relaxed), sent, "each once");
         assert_eq!(sink.wrong.load(Ordering::Relaxed), 0, "in order");

@@ -3,12 +3,18 @@
 
 use std::time::{Duration, Instant};
 
+/// What counts of the time between two looks at most: where this node itself stood still, the peer's signs may
+/// only not have been read.
+const STEP: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     /// The peer's control messages over the present link.
     signs: u64,
-    /// Since when tells wait on it without another.
+    /// Since when tells wait on it without another, when it was last looked, and what counts of that.
     since: Option<Instant>,
+    looked: Option<Instant>,
+    lasts: Duration,
     /// Since when they do, if links were given up for it and no sign came since.
     in_vain: Option<Instant>,
 }
@@ -16,20 +22,23 @@ pub(super) struct Silence {
 impl Silence {
     /// Another link, whose control messages are counted from nothing.
     pub(super) fn next_link(&mut self) {
-        (self.signs, self.since) = (0, None);
+        *self = Self { in_vain: self.in_vain, ..Self::default() };
     }
 
     /// For how long tells have waited on the present link without a sign. `waiting`: some are neither
     /// acknowledged nor lost. `signs`: control messages over this link so far.
     pub(super) fn note(&mut self, now: Instant, waiting: bool, signs: u64) -> Duration {
         if signs != self.signs {
-            *self = Self { signs, since: None, in_vain: None };
+            *self = Self { signs, ..Self::default() };
         }
         if !waiting {
-            self.since = None;
+            *self = Self { signs, in_vain: self.in_vain, ..Self::default() };
             return Duration::ZERO;
         }
-        now.saturating_duration_since(*self.since.get_or_insert(now))
+        self.since.get_or_insert(now);
+        let looked = self.looked.replace(now).unwrap_or(now);
+        self.lasts += now.saturating_duration_since(looked).min(STEP);
+        self.lasts
     }
 
     /// The present link is given up for it.
@@ -53,15 +62,17 @@ mod tests {
     fn it_lasts_while_tells_wait_and_no_sign_comes() {
         let begin = Instant::now();
         let mut silence = Silence::default();
-        let mut note =
-            |second: u32, waiting, signs| silence.note(begin + SECOND * second, waiting, signs);
-        assert_eq!(note(0, false, 0), Duration::ZERO);
-        assert_eq!(note(100, true, 0), Duration::ZERO, "they wait from now on");
-        assert_eq!(note(129, true, 0), SECOND * 29);
-        assert_eq!(note(130, true, 1), Duration::ZERO, "a sign");
-        assert_eq!(note(150, true, 1), SECOND * 20);
-        assert_eq!(note(151, false, 1), Duration::ZERO, "none waits any more");
-        assert_eq!(note(152, true, 1), Duration::ZERO);
+        let mut note = |seconds: std::ops::RangeInclusive<u32>, waiting, signs| {
+            seconds.map(|s| silence.note(begin + SECOND * s, waiting, signs)).last().unwrap()
+        };
+        assert_eq!(note(0..=99, false, 0), Duration::ZERO);
+        assert_eq!(note(100..=100, true, 0), Duration::ZERO, "they wait from now on");
+        assert_eq!(note(101..=129, true, 0), SECOND * 29);
+        assert_eq!(note(130..=130, true, 1), Duration::ZERO, "a sign");
+        assert_eq!(note(131..=150, true, 1), SECOND * 20);
+        assert_eq!(note(151..=151, false, 1), Duration::ZERO, "none waits any more");
+        assert_eq!(note(152..=152, true, 1), Duration::ZERO);
+        assert_eq!(note(500..=500, true, 1), SECOND, "this node has not looked");
     }
 
     #[test]

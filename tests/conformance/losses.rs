@@ -52,7 +52,7 @@ pub(crate) async fn a_quarantined_peer_is_refused_until_it_restarts(net: impl Ne
     assert!(a.sink.is_empty());
     // What was not acknowledged is accounted for, and given back.
     let tells = peer.stats().tells();
-    assert!(tells.is_balanced() && tells.pending_frames() == 0, "{tells:?}");
+    assert!(peer.stats().is_balanced() && tells.pending_frames() == 0, "{tells:?}");
     let lost = tells.lost(LostReason::Quarantined).frames;
     assert_eq!(tells.acknowledged_frames + lost, 101);
     until(|| letters.lock().unwrap().len() as u64 == lost).await;

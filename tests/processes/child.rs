@@ -214,6 +214,15 @@ async fn obey(
     }
 }
 
+/// In user and kernel mode, in ticks of a hundredth of a second (proc(5)).
+fn processor_ms() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    // Behind the name, which may hold anything, in parentheses.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>() * 10
+}
+
 fn report(node: &Node) -> Report {
     let peers = node.transport.peers();
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -234,6 +243,7 @@ fn report(node: &Node) -> Report {
         sent_packets: peers.iter().filter_map(|peer| peer.link).map(|l| l.sent_packets).sum(),
         tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
         descriptors: std::fs::read_dir("/proc/self/fd").unwrap().count(),
+        processor_ms: processor_ms(),
         resident: kib("VmRSS:") * 1024,
         peak: kib("VmHWM:") * 1024,
     }

@@ -33,9 +33,11 @@ async fn a_crowd_of_256_joins_and_leaves_and_what_it_took_comes_back() {
     for _ in 0..PROCESSES {
         crowd.push(Process::start(&folder, &Options::default()).await);
     }
-    let mut own = Vec::new();
+    let (mut own, mut spent) = (Vec::new(), 0);
     for process in &mut crowd {
-        own.push(process.report().await.descriptors);
+        let report = process.report().await;
+        own.push(report.descriptors);
+        spent += report.processor_ms;
     }
     let mut left: Vec<Report> = Vec::new();
     for round in 1..=ROUNDS {
@@ -70,7 +72,15 @@ async fn a_crowd_of_256_joins_and_leaves_and_what_it_took_comes_back() {
     // The allocator keeps what one round needed; the next ones need no more.
     let grown = left[ROUNDS - 1].resident.saturating_sub(left[0].resident);
     assert!(grown < 4 << 20, "{} KiB more than after the first round", grown / 1024);
+    let mut theirs = 0;
     for (process, own) in crowd.iter_mut().zip(own) {
+        theirs += process.report().await.processor_ms;
         process.until("the nodes' sockets are closed", |report| report.descriptors == own).await;
     }
+    let joins = (ROUNDS * ALL) as f64;
+    println!(
+        "processor time per join and leave: {:.1} ms here, {:.1} ms there",
+        (left[ROUNDS - 1].processor_ms - before.processor_ms) as f64 / joins,
+        (theirs - spent) as f64 / joins,
+    );
 }

@@ -144,7 +144,7 @@ async fn fifty_flooding_peers_stay_within_the_documented_memory() {
     }
     let received = node.report().await.received;
     assert_eq!((received.tells, received.duplicates, received.inversions), (accepted, 0, 0));
-    until("the ledgers balance", || peers.iter().all(|p| p.stats().tells().is_balanced())).await;
+    until("the ledgers balance", || peers.iter().all(|p| p.stats().is_balanced())).await;
     node.kill().await;
     drop(limit);
 }

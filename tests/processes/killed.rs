@@ -54,7 +54,7 @@ async fn a_killed_receiver_s_return_is_noticed_within_a_second_and_it_gets_nothi
     );
     assert_eq!((received.tells, received.lowest, received.highest), (100, Some(300), Some(399)));
     let tells = peer.stats().tells();
-    assert!(tells.is_balanced(), "{tells:?}");
+    assert!(peer.stats().is_balanced(), "{tells:?}");
     assert_eq!((tells.acknowledged_frames, tells.pending_frames()), (200, 0));
     assert_eq!(tells.lost(LostReason::PeerRestarted).frames, 200);
 }

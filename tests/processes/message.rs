@@ -88,6 +88,8 @@ pub(crate) struct Report {
     pub(crate) sent_packets: u64,
     pub(crate) tasks: usize,
     pub(crate) descriptors: usize,
+    /// Processor time so far, in milliseconds.
+    pub(crate) processor_ms: u64,
     /// Resident bytes now, and the most there were.
     pub(crate) resident: u64,
     pub(crate) peak: u64,
