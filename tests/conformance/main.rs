@@ -6,8 +6,10 @@ mod harness;
 mod limits;
 mod losses;
 mod traffic;
+mod watchdog;
 
 use harness::{InProcess, Quic};
+use watchdog::Watchdog;
 
 macro_rules! on_every_backend {
     (paused { $($paused:ident::$p:ident)* } real { $($real:ident::$r:ident)* }) => {
@@ -17,9 +19,12 @@ macro_rules! on_every_backend {
             $(#[tokio::test] async fn $r() { limit(super::$real::$r(Quic::new())).await; })*
         }
         mod in_process {
-            use super::{InProcess, limit};
+            use super::{InProcess, Watchdog, limit};
             $(#[tokio::test(start_paused = true)]
-            async fn $p() { super::$paused::$p(InProcess::default()).await; })*
+            async fn $p() {
+                let _watchdog = Watchdog::set(stringify!($p));
+                super::$paused::$p(InProcess::default()).await;
+            })*
             $(#[tokio::test]
             async fn $r() { limit(super::$real::$r(InProcess::default())).await; })*
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cluster_quic::{DevCa, Event, Identity, Peer, RemoteTellRef};
+use cluster_quic::{DevCa, Event, Identity, Peer, PeerState, RemoteTellRef};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -53,6 +53,28 @@ fn probes(peer: &Peer, over: &Arc<AtomicBool>) -> JoinHandle<()> {
             peer.send_gossip(&number).unwrap();
             sleep(PROBE).await;
         }
+    })
+}
+
+/// Looks every millisecond whether all are connected with all; returns how often, and the longest time that
+/// somebody was not with another.
+fn connected(peers: &[Peer], over: &Arc<AtomicBool>) -> JoinHandle<(u64, Duration)> {
+    let (peers, over) = (peers.to_vec(), Arc::clone(over));
+    tokio::spawn(async move {
+        let mut seen = vec![Instant::now(); peers.len()];
+        let (mut looks, mut longest) = (0, Duration::ZERO);
+        while !over.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            for (peer, seen) in peers.iter().zip(&mut seen) {
+                match peer.stats().state {
+                    PeerState::Connected => *seen = now,
+                    _ => longest = longest.max(now.duration_since(*seen)),
+                }
+            }
+            looks += 1;
+            sleep(Duration::from_millis(1)).await;
+        }
+        (looks, longest)
     })
 }
 
@@ -109,6 +131,7 @@ async fn change_of_ca(rate: f64, pause: Option<Duration>) -> Duration {
     let over = Arc::new(AtomicBool::new(false));
     let sending: Vec<_> = peers.iter().map(|peer| tells(peer, pause, &over)).collect();
     let probing: Vec<_> = peers.iter().map(|peer| probes(peer, &over)).collect();
+    let looking = connected(&peers, &over);
     let gaps: Vec<_> = nodes.iter_mut().map(|node| gaps(node, &over)).collect();
     sleep(Duration::from_secs(1)).await;
 
@@ -138,6 +161,11 @@ async fn change_of_ca(rate: f64, pause: Option<Duration>) -> Duration {
     for task in probing {
         task.await.unwrap();
     }
+    let (looks, apart) = looking.await.unwrap();
+    println!("{looks} looks; nobody was without a connection for longer than {apart:?}");
+    // To dial and greet takes two round trips. The peer's farewell on the old connection may overtake its
+    // answer on the new one.
+    assert!(looks > 1000 && apart <= RTT, "apart for {apart:?}");
     let mut associations = 0;
     for ((&(a, b), peer), &sent) in pairs.iter().zip(&peers).zip(&sent) {
         peer.flush().await.unwrap();
