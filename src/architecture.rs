@@ -51,12 +51,18 @@ fn only_the_quic_backend_and_its_certificates_know_quinn() {
 
 #[test]
 fn only_the_adapter_knows_atomr() {
-    assert_eq!(naming("atomr_"), ["atomr.rs"]);
+    assert_eq!(naming("atomr_"), ["atomr.rs", "atomr/upgrade.rs"]);
+}
+
+#[test]
+fn only_its_adapter_knows_foca() {
+    assert_eq!(naming("foca::"), ["foca.rs"]);
 }
 
 #[test]
 fn tasks_are_spawned_where_a_peer_is_driven() {
-    let rooms = ["atomr.rs", "backend/quic.rs", "driver", "hub.rs", "session", "transport.rs"];
+    let rooms =
+        ["atomr", "backend/quic.rs", "driver", "foca.rs", "hub.rs", "session", "transport.rs"];
     for needle in ["spawn(", "spawn_blocking("] {
         let naming = naming(needle);
         assert!(naming.iter().all(|file| rooms.iter().any(|r| file.starts_with(r))), "{naming:?}");

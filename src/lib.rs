@@ -83,6 +83,8 @@ mod dev_certs;
 mod driver;
 mod error;
 mod event;
+#[cfg(feature = "foca")]
+pub mod foca;
 mod frame;
 #[doc(hidden)]
 pub mod fuzz_support;
