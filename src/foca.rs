@@ -67,7 +67,7 @@ use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub use foca::{Config, PeriodicParams};
 
@@ -78,6 +78,9 @@ use crate::transport::{ClusterTransport, WeakTransport};
 
 /// Packets that wait for the engine; beyond, they wait at their senders.
 const INBOX: usize = 256;
+
+/// How long a node that leaves waits for its word to be on its way.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Changes that a subscriber may lag behind.
 const CHANGES: usize = 1024;
@@ -206,6 +209,7 @@ impl Swim {
                 changes,
                 timers: Timers::default(),
                 changed: false,
+                mute: false,
             },
             view,
             seeds: Vec::new(),
@@ -299,8 +303,7 @@ impl Engine {
                             self.ask_seeds();
                         }
                         Some(Command::Leave(done)) => {
-                            let result = self.foca.leave_cluster(&mut self.outlet);
-                            self.handled(result);
+                            self.leave().await;
                             let _ = done.send(());
                             return;
                         }
@@ -323,10 +326,40 @@ impl Engine {
             if timer_s_turn {
                 heard = 0;
                 if let Some(timer) = self.outlet.timers.pop() {
-                    let result = self.foca.handle_timer(timer, &mut self.outlet);
-                    self.handled(result);
+                    self.remind(timer);
                 }
             }
+        }
+    }
+
+    fn remind(&mut self, timer: Timer<NodeId>) {
+        // When a suspicion's time is up, foca 2.0 tells the member that it is down, even if it has refuted
+        // the suspicion, and it would renew itself for nothing. So it is told only if it is down.
+        self.outlet.mute = matches!(timer, Timer::ChangeSuspectToDown { .. });
+        let result = self.foca.handle_timer(timer, &mut self.outlet);
+        self.outlet.mute = false;
+        self.handled(result);
+    }
+
+    /// Says so, and waits for a moment until that is on its way: to a member without an association
+    /// yet, too.
+    async fn leave(&mut self) {
+        let members: Vec<_> =
+            self.foca.iter_members().map(|member| member.id().address.clone()).collect();
+        let result = self.foca.leave_cluster(&mut self.outlet);
+        self.handled(result);
+        let waits = |transport: &ClusterTransport| {
+            let queued =
+                |address| transport.peer_stats(address).map_or(0, |peer| peer.gossip.queued);
+            members.iter().any(|address| queued(address) > 0)
+        };
+        let begin = Instant::now();
+        while begin.elapsed() < LEAVE_WITHIN {
+            match self.outlet.transport.upgrade() {
+                Some(transport) if waits(&transport) => {}
+                _ => return,
+            }
+            sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -387,13 +420,18 @@ struct Outlet {
     changes: broadcast::Sender<Change>,
     timers: Timers,
     changed: bool,
+    /// Nothing is sent unless a member turns out to be down.
+    mute: bool,
 }
 
 impl Runtime<NodeId> for Outlet {
     fn notify(&mut self, notification: Notification<'_, NodeId>) {
         let change = match notification {
             Notification::MemberUp(member) => Change::Up(member.clone()),
-            Notification::MemberDown(member) => Change::Down(member.clone()),
+            Notification::MemberDown(member) => {
+                self.mute = false;
+                Change::Down(member.clone())
+            }
             Notification::Rename(old, new) => {
                 Change::Replaced { old: old.clone(), new: new.clone() }
             }
@@ -407,6 +445,9 @@ impl Runtime<NodeId> for Outlet {
     }
 
     fn send_to(&mut self, to: NodeId, data: &[u8]) {
+        if self.mute {
+            return;
+        }
         let Some(transport) = self.transport.upgrade() else { return };
         if let Err(error) = transport.send_gossip(&to.address, Bytes::new(data)) {
             tracing::debug!(peer = %to.address, %error, "packet not sent");

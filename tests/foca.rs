@@ -195,6 +195,28 @@ async fn a_node_that_was_cut_off_comes_back_renewed() {
     assert!(at(Change::Replaced { old: before, new: renewed.clone() }) < at(Change::Up(renewed)));
 }
 
+/// A suspicion that is refuted costs nothing, now or when its time is up.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_cut_off_for_a_moment_stays() {
+    let network = InProcessNetwork::new();
+    let seeds = [Address::new("engines", "a", 1).unwrap()];
+    let node = |host| Node::on(in_process(&network, host, 1), &seeds, lan(3));
+    let mut nodes = ["a", "b", "c"].map(node);
+    let all: Vec<_> = nodes.iter().map(Node::address).collect();
+    agree("they find each other", &nodes.iter().collect::<Vec<_>>(), &all).await;
+    // Longer than two probe periods, and shorter than a suspicion.
+    network.cut(&all[0], &all[2]);
+    network.cut(&all[1], &all[2]);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    network.heal(&all[0], &all[2]);
+    network.heal(&all[1], &all[2]);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    for node in &mut nodes {
+        let seen = node.seen().await;
+        assert!(matches!(seen, [Change::Up(_), Change::Up(_)]), "{seen:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_started_anew_replaces_its_old_life() {
     let network = InProcessNetwork::new();
