@@ -60,6 +60,11 @@ fn only_its_adapter_knows_foca() {
 }
 
 #[test]
+fn only_its_adapter_knows_chitchat() {
+    assert_eq!(naming("chitchat::"), ["chitchat.rs"]);
+}
+
+#[test]
 fn tasks_are_spawned_where_a_peer_is_driven() {
     let rooms =
         ["atomr", "backend/quic.rs", "driver", "foca.rs", "hub.rs", "session", "transport.rs"];

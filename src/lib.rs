@@ -73,6 +73,8 @@ pub mod atomr;
 mod backend;
 #[doc(hidden)]
 pub mod bench_support;
+#[cfg(feature = "chitchat")]
+pub mod chitchat;
 mod codec;
 mod config;
 mod congestion;
