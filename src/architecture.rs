@@ -52,15 +52,26 @@ fn only_the_quic_backend_and_its_certificates_know_quinn() {
 
 #[test]
 fn only_the_adapter_knows_atomr() {
-    assert_eq!(naming("atomr_"), ["atomr.rs"]);
+    assert_eq!(naming("atomr_"), ["atomr.rs", "atomr/upgrade.rs"]);
+}
+
+#[test]
+fn only_its_adapter_knows_foca() {
+    assert_eq!(naming("foca::"), ["foca.rs"]);
+}
+
+#[test]
+fn only_its_adapter_knows_chitchat() {
+    assert_eq!(naming("chitchat::"), ["chitchat.rs"]);
 }
 
 #[test]
 fn tasks_are_spawned_where_a_peer_is_driven() {
     let rooms = [
-        "atomr.rs",
+        "atomr",
         "backend/quic.rs",
         "driver",
+        "foca.rs",
         "hub.rs",
         "rotation/watch.rs",
         "session",

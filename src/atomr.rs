@@ -3,7 +3,8 @@
 //! [`ClusterTransport`] is an `atomr_cluster::GossipTransport`, `start` takes the sender that a
 //! daemon's `gossip_inbox()` gives and any `atomr_cluster::RemoteMessageSink`, and addresses convert
 //! both ways. [`join_through`] brings a daemon into a cluster through one member of it, and
-//! [`down_lost_members`] tells a daemon of nodes that are gone; nothing else does either.
+//! [`down_lost_members`] tells a daemon of nodes that are gone; nothing else does either. [`upgrade`]
+//! brings a cluster from `TcpClusterTransport` to QUIC while it runs.
 //!
 //! Numeric IPv6 addresses do not work with atomr: its `Address::parse`, which its daemons apply to
 //! every gossip message's sender, cannot read them. Advertise a host name that resolves to IPv6.
@@ -29,6 +30,7 @@ use crate::transport::ClusterTransport;
 
 #[cfg(test)]
 mod tests;
+pub mod upgrade;
 
 impl From<&Address> for AtomrAddress {
     fn from(address: &Address) -> Self {
@@ -150,7 +152,7 @@ pub enum SendRemoteError {
 /// [`SeedSilent`] when the seed was not heard of in time. The daemon goes on gossiping to it; call
 /// again to retry. Cancel-safe.
 pub async fn join_through(
-    transport: &ClusterTransport,
+    transport: &impl GossipTransport,
     daemon: &ClusterDaemonHandle,
     seed: &AtomrAddress,
     within: Duration,

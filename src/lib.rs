@@ -74,6 +74,8 @@ pub mod atomr;
 mod backend;
 #[doc(hidden)]
 pub mod bench_support;
+#[cfg(feature = "chitchat")]
+pub mod chitchat;
 mod codec;
 mod config;
 mod congestion;
@@ -84,6 +86,8 @@ mod dev_certs;
 mod driver;
 mod error;
 mod event;
+#[cfg(feature = "foca")]
+pub mod foca;
 mod frame;
 #[doc(hidden)]
 pub mod fuzz_support;

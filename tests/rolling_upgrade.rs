@@ -1,0 +1,364 @@
+//! A cluster of real atomr TCP nodes becomes one of QUIC nodes, one after the other, while it runs. The
+//! TCP nodes are atomr's own, unmodified: they know nothing of QUIC or of this crate.
+#![cfg(feature = "atomr")]
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use atomr_cluster::{
+    ClusterDaemonHandle, ClusterEvent, ClusterEventBus, DaemonConfig, GossipTransport, Member,
+    MemberStatus, RecordingSink, SubscriptionHandle, TcpClusterTransport, spawn_daemon,
+};
+use atomr_core::actor::Address;
+use cluster_quic::atomr::join_through;
+use cluster_quic::atomr::upgrade::{BothTransports, UpgradeError};
+use cluster_quic::{BindError, Config, DevCa, Identity};
+use tokio::runtime::Runtime;
+
+const GOSSIP: Duration = Duration::from_millis(30);
+const LIMIT: Duration = Duration::from_secs(60);
+const SYSTEM: &str = "cluster";
+
+/// What a node speaks.
+enum Transport {
+    /// atomr's own, and nothing else.
+    Tcp(Arc<TcpClusterTransport>),
+    Both(Arc<BothTransports>),
+}
+
+/// A node on a runtime of its own, so that it can end as a process does.
+struct Node {
+    runtime: Runtime,
+    transport: Transport,
+    daemon: Arc<ClusterDaemonHandle>,
+    sink: Arc<RecordingSink>,
+    address: Address,
+    /// Who was removed here.
+    removed: Arc<Mutex<Vec<Address>>>,
+    _events: SubscriptionHandle,
+}
+
+impl Node {
+    fn old(port: u16, seed: Option<&Address>) -> Arc<Self> {
+        let runtime = runtime();
+        let bind = SocketAddr::from(([127, 0, 0, 1], port));
+        let (tcp, address) = bound("TCP", || {
+            let own = Address::remote("akka.tcp", SYSTEM, "127.0.0.1", port);
+            let tcp = TcpClusterTransport::new(own, bind);
+            let address = runtime.block_on(tcp.listen()).ok()?;
+            Some((Arc::new(tcp), address))
+        });
+        let gossip: Arc<dyn GossipTransport> = tcp.clone();
+        let start = |daemon: &ClusterDaemonHandle, sink| tcp.start(daemon.gossip_inbox(), sink);
+        let transport = Transport::Tcp(tcp.clone());
+        Self::assemble(runtime, transport, address, gossip, start, |daemon, runtime| {
+            let seed = seed?;
+            Some(runtime.block_on(join_through(&*tcp, daemon, seed, LIMIT)))
+        })
+    }
+
+    fn both(port: u16, identity: &Identity, seed: &Address) -> Arc<Self> {
+        let runtime = runtime();
+        let both = bound("QUIC and TCP", || {
+            match runtime.block_on(BothTransports::bind(config(port), identity)) {
+                Ok(both) => Some(Arc::new(both)),
+                Err(UpgradeError::Quic(BindError::Socket { .. }) | UpgradeError::Tcp(_)) => None,
+                Err(error) => panic!("{error}"),
+            }
+        });
+        let gossip: Arc<dyn GossipTransport> = both.clone();
+        let start =
+            |daemon: &ClusterDaemonHandle, sink| both.start(daemon.gossip_inbox(), sink).unwrap();
+        let transport = Transport::Both(both.clone());
+        let node =
+            Self::assemble(runtime, transport, both.address(), gossip, start, |daemon, runtime| {
+                Some(runtime.block_on(join_through(&*both, daemon, seed, LIMIT)))
+            });
+        let _entered = node.runtime.enter();
+        both.retire_old_address(&node.daemon);
+        drop(_entered);
+        node
+    }
+
+    fn assemble(
+        runtime: Runtime,
+        transport: Transport,
+        address: Address,
+        gossip: Arc<dyn GossipTransport>,
+        start: impl Fn(&ClusterDaemonHandle, Arc<dyn atomr_cluster::RemoteMessageSink>),
+        join: impl Fn(
+            &ClusterDaemonHandle,
+            &Runtime,
+        ) -> Option<Result<(), cluster_quic::atomr::SeedSilent>>,
+    ) -> Arc<Self> {
+        let bus = ClusterEventBus::new();
+        let removed = Arc::<Mutex<Vec<Address>>>::default();
+        let record = removed.clone();
+        let events = bus.subscribe(move |event| {
+            if let ClusterEvent::MemberDowned(member) | ClusterEvent::MemberRemoved(member, _) =
+                event
+            {
+                record.lock().unwrap().push(member.address.clone());
+            }
+        });
+        let entered = runtime.enter();
+        let daemon =
+            spawn_daemon(address.clone(), gossip, bus, DaemonConfig { gossip_interval: GOSSIP });
+        let sink = Arc::new(RecordingSink::default());
+        start(&daemon, sink.clone());
+        drop(entered);
+        match join(&daemon, &runtime) {
+            Some(joined) => joined.unwrap(),
+            None => daemon.join(Member::new(address.clone(), vec![])),
+        }
+        let daemon = Arc::new(daemon);
+        Arc::new(Self { runtime, transport, daemon, sink, address, removed, _events: events })
+    }
+
+    fn up(&self) -> BTreeSet<String> {
+        let members = self.daemon.snapshot().state.members;
+        let up = members.into_iter().filter(|member| member.status == MemberStatus::Up);
+        up.map(|member| member.address.to_string()).collect()
+    }
+
+    fn tell(&self, target: &Address, target_path: &str) {
+        // atomr's sends on a task of its own.
+        let _entered = self.runtime.enter();
+        let (path, payload) = (target_path.to_owned(), b"hello".to_vec());
+        match &self.transport {
+            Transport::Tcp(tcp) => tcp.send_remote(target, path, "text".into(), payload, None),
+            Transport::Both(both) => {
+                both.send_remote(target, path, "text".into(), payload, None).unwrap();
+            }
+        }
+    }
+
+    fn received(&self, target_path: &str) -> usize {
+        let records = self.sink.records.lock();
+        records.iter().filter(|record| record.target_path == target_path).count()
+    }
+
+    /// As a process ends: all its tasks are gone, and its sockets.
+    fn end(self: Arc<Self>) {
+        let node = Arc::into_inner(self).expect("nobody else has it");
+        if let Transport::Both(both) = &node.transport {
+            node.runtime.block_on(both.shutdown(Duration::from_secs(5)));
+        }
+        drop((node.transport, node.daemon));
+        node.runtime.shutdown_timeout(Duration::from_secs(5));
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+fn config(port: u16) -> Config {
+    Config::builder(SYSTEM).bind(([127, 0, 0, 1], port).into()).build().unwrap()
+}
+
+fn until<T>(what: &str, mut get: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(value) = get() {
+            return value;
+        }
+        assert!(begin.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A port that was in use a moment ago may be so for another.
+fn bound<T>(what: &str, bind: impl FnMut() -> Option<T>) -> T {
+    until(&format!("{what} bound"), bind)
+}
+
+/// A port that is free for UDP, and kept so, and free for TCP.
+fn port() -> (UdpSocket, u16) {
+    until("a port free for both", || {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = udp.local_addr().unwrap().port();
+        std::net::TcpListener::bind(("127.0.0.1", port)).ok().map(|_| (udp, port))
+    })
+}
+
+/// Looks all the time whether those that run see each other Up.
+struct Watch {
+    nodes: Arc<Mutex<Vec<Arc<Node>>>>,
+    looks: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<String>>,
+}
+
+impl Watch {
+    fn start() -> Self {
+        let nodes = Arc::<Mutex<Vec<Arc<Node>>>>::default();
+        let (looks, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (watched, looked, stopped) = (nodes.clone(), looks.clone(), stop.clone());
+        let thread = std::thread::spawn(move || {
+            let mut wrong = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let nodes = watched.lock().unwrap();
+                for node in nodes.iter() {
+                    let up = node.up();
+                    let missing = |other: &&Arc<Node>| !up.contains(&other.address.to_string());
+                    if let Some(other) = nodes.iter().find(missing) {
+                        wrong.push(format!("{} misses {}: {up:?}", node.address, other.address));
+                    }
+                }
+                drop(nodes);
+                looked.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            wrong
+        });
+        Self { nodes, looks, stop, thread }
+    }
+
+    fn add(&self, node: &Arc<Node>) {
+        self.nodes.lock().unwrap().push(node.clone());
+    }
+
+    fn all(&self) -> Vec<Arc<Node>> {
+        self.nodes.lock().unwrap().clone()
+    }
+
+    fn remove(&self, n: usize) -> Arc<Node> {
+        self.nodes.lock().unwrap().remove(n)
+    }
+
+    fn end(self) -> (Vec<Arc<Node>>, u64) {
+        self.stop.store(true, Ordering::Relaxed);
+        let wrong = self.thread.join().unwrap();
+        assert!(wrong.is_empty(), "{} times: {}", wrong.len(), wrong[0]);
+        let nodes = std::mem::take(&mut *self.nodes.lock().unwrap());
+        (nodes, self.looks.load(Ordering::Relaxed))
+    }
+}
+
+/// Waits until each of `nodes` sees exactly them Up, and tells go through between any two.
+fn agree(what: &str, nodes: &[Arc<Node>]) -> Duration {
+    let begin = Instant::now();
+    let all: BTreeSet<_> = nodes.iter().map(|node| node.address.to_string()).collect();
+    until(what, || nodes.iter().all(|node| node.up() == all).then_some(()));
+    let took = begin.elapsed();
+    for (from, to) in pairs(nodes) {
+        let path = format!("{}/user/{what}/{}", to.address, from.address);
+        from.tell(&to.address, &path);
+        until(&format!("a tell: {path}"), || (to.received(&path) > 0).then_some(()));
+        assert_eq!(to.received(&path), 1, "{path}");
+    }
+    took
+}
+
+fn pairs(nodes: &[Arc<Node>]) -> impl Iterator<Item = (&Arc<Node>, &Arc<Node>)> {
+    let all = nodes.iter().flat_map(move |from| nodes.iter().map(move |to| (from, to)));
+    all.filter(|(from, to)| from.address != to.address)
+}
+
+#[test]
+fn three_tcp_nodes_become_quic_nodes_one_after_the_other() {
+    let identity = DevCa::new("upgrade").unwrap().identity(&["127.0.0.1"]).unwrap();
+    let mut ports: Vec<_> = (0..3).map(|_| port()).collect();
+    let watch = Watch::start();
+    let mut seed = None;
+    let mut old = Vec::new();
+    for (_, port) in &ports {
+        let node = Node::old(*port, seed.as_ref());
+        seed.get_or_insert(node.address.clone());
+        old.push(node);
+    }
+    agree("before", &old);
+    let old_addresses: Vec<_> = old.iter().map(|node| node.address.clone()).collect();
+    old.drain(..).for_each(|node| watch.add(&node));
+
+    for (n, (udp, port)) in ports.drain(..).enumerate() {
+        // The first in the list is the next to go.
+        watch.remove(0).end();
+        drop(udp);
+        let seed = watch.all()[0].address.clone();
+        let node = Node::both(port, &identity, &seed);
+        assert_eq!(node.address, Address::remote("akka.quic", SYSTEM, "127.0.0.1", port));
+        let mut all = watch.all();
+        all.push(node.clone());
+        let took = agree(&format!("step {}", n + 1), &all);
+        println!("step {}, joined through {seed}: {took:?}", n + 1);
+        watch.add(&node);
+        // Its old address leads to it still, for those who have it written down somewhere.
+        let alias = format!("{}/user/alias", old_addresses[n]);
+        let other = &all[0];
+        until("a tell to the old address", || {
+            other.tell(&old_addresses[n], &alias);
+            (node.received(&alias) > 0).then_some(())
+        });
+    }
+
+    let all = watch.all();
+    for node in &all {
+        let Transport::Both(both) = &node.transport else { panic!("all speak both") };
+        node.runtime.block_on(both.end_tcp());
+        let port = node.address.port.unwrap();
+        let refused = || TcpStream::connect(("127.0.0.1", port)).is_err().then_some(());
+        until("the TCP port closed", refused);
+        let sent = both.send_remote(&old_addresses[0], String::new(), String::new(), vec![], None);
+        assert!(sent.is_err(), "refused, and not lost in silence");
+    }
+    // Gossip goes on, and so do tells.
+    let rounds = |node: &Arc<Node>| node.daemon.snapshot().version.versions;
+    let before: Vec<_> = all.iter().map(rounds).collect();
+    let onward = |(node, before): (&Arc<Node>, &std::collections::BTreeMap<String, u64>)| {
+        let now = rounds(node);
+        all.iter().all(|other| now[&other.address.to_string()] > before[&other.address.to_string()])
+    };
+    until("gossip from each to each", || all.iter().zip(&before).all(onward).then_some(()));
+    agree("QUIC alone", &all);
+    for node in &all {
+        let removed = node.removed.lock().unwrap();
+        let healthy = removed.iter().find(|address| !old_addresses.contains(address));
+        assert_eq!(healthy, None, "at {}", node.address);
+    }
+    drop(all);
+    let (nodes, looks) = watch.end();
+    println!("looked {looks} times");
+    nodes.into_iter().for_each(Node::end);
+}
+
+#[test]
+fn an_upgraded_node_can_go_back() {
+    let identity = DevCa::new("upgrade").unwrap().identity(&["127.0.0.1"]).unwrap();
+    let ports: Vec<_> = (0..3).map(|_| port()).collect();
+    let [a, b, c] = [0, 1, 2].map(|n: usize| ports[n].1);
+    let first = Node::old(a, None);
+    drop(ports);
+    let second = Node::both(b, &identity, &first.address);
+    let third = Node::both(c, &identity, &first.address);
+    agree("one old, two upgraded", &[first.clone(), second.clone(), third.clone()]);
+    let gone = third.address.clone();
+    third.end();
+    let third = Node::old(c, Some(&first.address));
+    let Transport::Both(both) = &second.transport else { panic!("it speaks both") };
+    let entered = second.runtime.enter();
+    both.retire(&second.daemon, gone);
+    drop(entered);
+    agree("two old, one upgraded", &[first.clone(), second.clone(), third.clone()]);
+    [first, second, third].into_iter().for_each(Node::end);
+}
+
+#[test]
+fn what_cannot_be_bound_says_why_and_leaves_nothing_bound() {
+    let identity = DevCa::new("upgrade").unwrap().identity(&["127.0.0.1"]).unwrap();
+    let runtime = runtime();
+    let bind = |port| runtime.block_on(BothTransports::bind(config(port), &identity));
+    assert!(matches!(bind(0), Err(UpgradeError::NoPort)));
+    let (udp, port) = port();
+    assert!(matches!(bind(port), Err(UpgradeError::Quic(_))), "UDP in use");
+    drop(udp);
+    let old = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    assert!(matches!(bind(port), Err(UpgradeError::Tcp(_))), "the old process still runs");
+    drop(old);
+    until("the node after all", || bind(port).ok());
+}
