@@ -8,6 +8,12 @@ use crate::error::ConfigError;
 use crate::frame::MAX_FRAME;
 use crate::lane::MAX_TELL_LANES;
 use crate::outbound::{CHUNK, PIECE};
+use crate::tls::KeyLog;
+
+mod recording;
+
+#[cfg(feature = "qlog")]
+pub(crate) use recording::QlogSettings;
 
 /// What gossip and control may always use of the connection's send window, in bytes.
 const GOSSIP_RESERVE: u64 = 2 * 1024 * 1024;
@@ -83,6 +89,9 @@ pub struct Config {
     pub(crate) congestion: Congestion,
     pub(crate) max_udp_payload: u16,
     pub(crate) socket_buffer: usize,
+    pub(crate) key_log: Option<KeyLog>,
+    #[cfg(feature = "qlog")]
+    pub(crate) qlog: Option<QlogSettings>,
 }
 
 impl Config {
@@ -118,6 +127,9 @@ impl Config {
             congestion: Congestion::LowDelay,
             max_udp_payload: 6500,
             socket_buffer: 4 * 1024 * 1024,
+            key_log: None,
+            #[cfg(feature = "qlog")]
+            qlog: None,
         })
     }
 

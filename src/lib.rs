@@ -127,7 +127,7 @@ pub use stats::{
     GossipStats, LaneStats, LinkStats, Lost, PeerState, PeerStats, ReceivedStats, ShutdownReport,
 };
 pub use tls::{
-    CertificateFailure, CertificateProblem, Identity, IdentityError, NameMismatch, Side,
+    CertificateFailure, CertificateProblem, Identity, IdentityError, KeyLog, NameMismatch, Side,
 };
 pub use transport::{ClusterTransport, Events, WeakTransport};
 

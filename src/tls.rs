@@ -5,6 +5,7 @@
 
 mod error;
 mod failure;
+mod key_log;
 mod load;
 mod name;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
 pub use error::IdentityError;
 pub(crate) use failure::classify;
 pub use failure::{CertificateFailure, CertificateProblem, Side};
+pub use key_log::KeyLog;
 use load::Pem;
 pub(crate) use load::system_time;
 pub use name::NameMismatch;

@@ -107,13 +107,27 @@ pub(super) fn endpoint_config(config: &Config, identity: &Identity, port: u16) -
     endpoint
 }
 
-pub(super) fn server_crypto(identity: &Identity) -> Result<Arc<QuicServerConfig>, BindError> {
-    let crypto = QuicServerConfig::try_from(identity.server_config(ALPN)?);
+pub(super) fn server_crypto(
+    config: &Config,
+    identity: &Identity,
+) -> Result<Arc<QuicServerConfig>, BindError> {
+    let mut tls = identity.server_config(ALPN)?;
+    if let Some(log) = &config.key_log {
+        tls.key_log = log.for_rustls();
+    }
+    let crypto = QuicServerConfig::try_from(tls);
     crypto.map(Arc::new).map_err(|e| no_cipher(&e))
 }
 
-pub(super) fn client_crypto(identity: &Identity) -> Result<Arc<QuicClientConfig>, BindError> {
-    let crypto = QuicClientConfig::try_from(identity.client_config(ALPN)?);
+pub(super) fn client_crypto(
+    config: &Config,
+    identity: &Identity,
+) -> Result<Arc<QuicClientConfig>, BindError> {
+    let mut tls = identity.client_config(ALPN)?;
+    if let Some(log) = &config.key_log {
+        tls.key_log = log.for_rustls();
+    }
+    let crypto = QuicClientConfig::try_from(tls);
     crypto.map(Arc::new).map_err(|e| no_cipher(&e))
 }
 
