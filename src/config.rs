@@ -8,7 +8,13 @@ use crate::error::ConfigError;
 use crate::frame::MAX_FRAME;
 use crate::lane::MAX_TELL_LANES;
 use crate::outbound::{CHUNK, PIECE};
+use crate::tls::KeyLog;
 use crate::wall_clock::WallClock;
+
+mod recording;
+
+#[cfg(feature = "qlog")]
+pub(crate) use recording::QlogSettings;
 
 /// What gossip and control may always use of the connection's send window, in bytes.
 const GOSSIP_RESERVE: u64 = 2 * 1024 * 1024;
@@ -102,6 +108,9 @@ pub struct Config {
     pub(crate) expiry_warning: Duration,
     pub(crate) on_expiry: OnExpiry,
     pub(crate) wall_clock: WallClock,
+    pub(crate) key_log: Option<KeyLog>,
+    #[cfg(feature = "qlog")]
+    pub(crate) qlog: Option<QlogSettings>,
 }
 
 impl Config {
@@ -140,6 +149,9 @@ impl Config {
             expiry_warning: Duration::from_secs(7 * 86_400),
             on_expiry: OnExpiry::GoOn,
             wall_clock: WallClock::default(),
+            key_log: None,
+            #[cfg(feature = "qlog")]
+            qlog: None,
         })
     }
 

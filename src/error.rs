@@ -172,6 +172,15 @@ pub enum BindError {
         /// What the certificate covers.
         mismatch: crate::tls::NameMismatch,
     },
+    /// The folder for qlog files could not be made.
+    #[cfg(feature = "qlog")]
+    #[error("cannot make the folder {} for qlog files: {source}", folder.display())]
+    Qlog {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// The runtime's threads could not be started.
     #[error("cannot start the transport's own runtime: {0}")]
     Runtime(std::io::Error),

@@ -136,7 +136,7 @@ pub use stats::{
     ReceivedStats, ShutdownReport,
 };
 pub use tls::{
-    CertificateFailure, CertificateProblem, Identity, IdentityError, NameMismatch, Side,
+    CertificateFailure, CertificateProblem, Identity, IdentityError, KeyLog, NameMismatch, Side,
 };
 pub use transport::{ClusterTransport, Events, WeakTransport};
 

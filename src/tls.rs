@@ -5,6 +5,7 @@
 
 mod error;
 mod failure;
+mod key_log;
 mod load;
 mod name;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
 pub use error::IdentityError;
 pub use failure::{CertificateFailure, CertificateProblem, Side};
 pub(crate) use failure::{classify, has_expired};
+pub use key_log::KeyLog;
 pub(crate) use load::Pem;
 pub(crate) use load::system_time;
 pub use name::NameMismatch;

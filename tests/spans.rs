@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use cluster_quic::{
-    Address, ClusterTransport, Config, DevCa, Event, InProcessNetwork, RemoteMessageSink,
+    Address, ClusterTransport, Config, DevCa, Event, InProcessNetwork, KeyLog, RemoteMessageSink,
     RemoteTell, RemoteTellRef, gossip_inbox,
 };
 use tracing::field::{Field, Visit};
@@ -298,4 +298,25 @@ async fn a_failure_is_an_error_of_its_association_with_a_kind() {
     assert_eq!(line.fields["reason"], "nothing heard from the peer for the idle timeout");
     let stats = a.peer_stats(b.address()).unwrap();
     assert_eq!(stats.ended.get("timed_out"), Some(&1));
+}
+
+#[tokio::test]
+async fn a_key_log_is_said_once_and_aloud() {
+    let recorder = Recorder::global();
+    let said = || {
+        let said = |line: &&Line| line.fields.get("message").is_some_and(|m| m.contains("key log"));
+        recorder.0.lock().unwrap().lines.iter().filter(said).count()
+    };
+    let ca = DevCa::new("said").unwrap();
+    let identity = ca.identity(&["127.0.0.1"]).unwrap();
+    let config = || Config::builder("said");
+    let silent = ClusterTransport::bind(config().build().unwrap(), &identity).unwrap();
+    assert_eq!(said(), 0);
+    let config = config().key_log(KeyLog::new(|_| {})).build().unwrap();
+    let node = ClusterTransport::bind(config, &identity).unwrap();
+    node.renew(&ca.identity(&["127.0.0.1"]).unwrap()).unwrap();
+    silent.start(gossip_inbox::<String>(1).0, Arc::new(Talkative)).unwrap();
+    node.tell(silent.address(), tell(0)).unwrap();
+    node.flush(silent.address()).await.unwrap();
+    assert_eq!(said(), 1);
 }

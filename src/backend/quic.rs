@@ -6,6 +6,8 @@ mod congestion;
 mod forgiving;
 mod generation;
 pub(crate) mod link;
+#[cfg(feature = "qlog")]
+mod qlog;
 mod reset;
 mod settings;
 
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use quinn::{
     AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, Runtime as _, ServerConfig,
-    TokioRuntime, VarInt,
+    TokioRuntime, TransportConfig, VarInt,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -76,6 +78,11 @@ pub(crate) struct QuicBackend {
     present: Arc<Present>,
     limits: Limits,
     handshakes: Arc<AtomicUsize>,
+    #[cfg(feature = "qlog")]
+    qlog: Option<Arc<qlog::Qlog>>,
+    /// What connections of others are accepted with, for who has to add to it.
+    #[cfg(feature = "qlog")]
+    server: RwLock<ServerConfig>,
 }
 
 impl QuicBackend {
@@ -99,6 +106,14 @@ impl QuicBackend {
         let failed = |source| BindError::Socket { address: config.bind, source };
         let bound = socket.local_addr().map_err(failed)?;
         let Parts { settings, server, client } = parts(config, identity, bound.port(), seed)?;
+        if config.key_log.is_some() {
+            tracing::warn!(
+                "TLS secrets go to a key log: who has it can read all that this node sends and receives"
+            );
+        }
+        #[cfg(feature = "qlog")]
+        let (qlog, server_again) =
+            (qlog::Qlog::open(config, bound.port())?, RwLock::new(server.clone()));
         let open = Arc::downgrade(&socket);
         let endpoint = Endpoint::new_with_abstract_socket(
             settings,
@@ -116,6 +131,10 @@ impl QuicBackend {
             present: Arc::new(Present::new(identity, &config.wall_clock)),
             limits,
             handshakes: Arc::default(),
+            #[cfg(feature = "qlog")]
+            qlog,
+            #[cfg(feature = "qlog")]
+            server: server_again,
         };
         Ok((backend, bound))
     }
@@ -163,19 +182,24 @@ pub fn parts(
     seed: Option<[u8; 32]>,
 ) -> Result<Parts, BindError> {
     let transport = Arc::new(transport_config(config));
-    let mut unadmitted = transport_config(config);
-    unadmitted.receive_window(VarInt::from_u32(UNADMITTED_WINDOW));
-    let mut server = ServerConfig::with_crypto(server_crypto(identity, &config.wall_clock)?);
+    let mut server = ServerConfig::with_crypto(server_crypto(config, identity)?);
     server
-        .transport_config(Arc::new(unadmitted))
+        .transport_config(Arc::new(unadmitted(config)))
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size(INCOMING_BUFFER)
         .incoming_buffer_size_total(INCOMING_BUFFERS);
-    let mut client = ClientConfig::new(client_crypto(identity, &config.wall_clock)?);
+    let mut client = ClientConfig::new(client_crypto(config, identity)?);
     client.transport_config(transport);
     let mut settings = endpoint_config(config, identity, port);
     settings.rng_seed(seed);
     Ok(Parts { settings, server, client })
+}
+
+/// Of a connection of somebody else's, until it is admitted.
+fn unadmitted(config: &Config) -> TransportConfig {
+    let mut transport = transport_config(config);
+    transport.receive_window(VarInt::from_u32(UNADMITTED_WINDOW));
+    transport
 }
 
 /// What it takes to connect to one socket address.
@@ -185,13 +209,21 @@ struct Dialler {
     client: ClientConfig,
     limits: Limits,
     generation: Generation,
+    #[cfg(feature = "qlog")]
+    qlog: Option<Arc<qlog::Qlog>>,
 }
 
 impl Dialler {
     async fn connect(&self, to: SocketAddr, host: &str) -> Result<QuicLink, AssociationError> {
+        let client = self.client.clone();
+        #[cfg(feature = "qlog")]
+        let client = match &self.qlog {
+            Some(qlog) => qlog.client(client, &to.to_string()),
+            None => client,
+        };
         let connecting = self
             .endpoint
-            .connect_with(self.client.clone(), to, bare_host(host))
+            .connect_with(client, to, bare_host(host))
             .map_err(|e| AssociationError::Connection(e.to_string()))?;
         let connection = connecting.await.map_err(|e| connection_error(&e))?;
         Ok(QuicLink::new(connection, self.limits, self.generation.clone(), ShownBy::Acceptor))
@@ -208,7 +240,14 @@ impl Backend for QuicBackend {
         // In this order: a dial that an identity's change overtakes counts as one of the old.
         let generation = self.present.generation();
         let client = self.client.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let dialler = Dialler { endpoint, client, limits: self.limits, generation };
+        let dialler = Dialler {
+            endpoint,
+            client,
+            limits: self.limits,
+            generation,
+            #[cfg(feature = "qlog")]
+            qlog: self.qlog.clone(),
+        };
         if let [only] = addresses[..] {
             return dialler.connect(only, peer.host()).await;
         }
@@ -241,6 +280,11 @@ impl Backend for QuicBackend {
                 continue;
             }
             return Some(QuicIncoming {
+                #[cfg(feature = "qlog")]
+                qlog: self.qlog.as_ref().map(|qlog| {
+                    let server = self.server.read().unwrap_or_else(PoisonError::into_inner);
+                    (Arc::clone(qlog), server.clone())
+                }),
                 incoming,
                 limits: self.limits,
                 generation: self.present.generation(),
@@ -255,6 +299,8 @@ impl Backend for QuicBackend {
         let port = endpoint.local_addr().map_or(0, |local| local.port());
         // The endpoint keeps its keys: peers hold tokens that were made with them.
         let Parts { server, client, .. } = parts(config, identity, port, None)?;
+        #[cfg(feature = "qlog")]
+        self.server.write().unwrap_or_else(PoisonError::into_inner).clone_from(&server);
         endpoint.set_server_config(Some(server));
         *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
         self.present.replace(identity);
@@ -313,6 +359,9 @@ pub(crate) struct QuicIncoming {
     limits: Limits,
     generation: Generation,
     handshake: Handshake,
+    /// With what to accept it then.
+    #[cfg(feature = "qlog")]
+    qlog: Option<(Arc<qlog::Qlog>, ServerConfig)>,
 }
 
 /// Counts a handshake for as long as it lasts.
@@ -348,8 +397,20 @@ impl Incoming for QuicIncoming {
     }
 
     async fn complete(self) -> Result<QuicLink, AssociationError> {
-        let Self { incoming, limits, generation, handshake } = self;
-        let connecting = incoming.accept().map_err(|e| connection_error(&e))?;
+        #[cfg(feature = "qlog")]
+        let qlog = self.qlog;
+        let Self { incoming, limits, generation, handshake, .. } = self;
+        #[cfg(feature = "qlog")]
+        let connecting = match qlog {
+            Some((qlog, server)) => {
+                let server = qlog.server(server, &incoming.remote_address().to_string());
+                incoming.accept_with(Arc::new(server))
+            }
+            None => incoming.accept(),
+        };
+        #[cfg(not(feature = "qlog"))]
+        let connecting = incoming.accept();
+        let connecting = connecting.map_err(|e| connection_error(&e))?;
         let connection = connecting.await.map_err(|e| handshake_error(&e))?;
         drop(handshake);
         Ok(QuicLink::new(connection, limits, generation, ShownBy::Dialler))

@@ -17,7 +17,6 @@ use crate::config::{Config, Congestion};
 use crate::control::ALPN;
 use crate::error::BindError;
 use crate::tls::{Identity, IdentityError};
-use crate::wall_clock::WallClock;
 
 /// The node's UDP socket.
 ///
@@ -109,18 +108,26 @@ pub(super) fn endpoint_config(config: &Config, identity: &Identity, port: u16) -
 }
 
 pub(super) fn server_crypto(
+    config: &Config,
     identity: &Identity,
-    clock: &WallClock,
 ) -> Result<Arc<QuicServerConfig>, BindError> {
-    let crypto = QuicServerConfig::try_from(identity.server_config(ALPN, clock)?);
+    let mut tls = identity.server_config(ALPN, &config.wall_clock)?;
+    if let Some(log) = &config.key_log {
+        tls.key_log = log.for_rustls();
+    }
+    let crypto = QuicServerConfig::try_from(tls);
     crypto.map(Arc::new).map_err(|e| no_cipher(&e))
 }
 
 pub(super) fn client_crypto(
+    config: &Config,
     identity: &Identity,
-    clock: &WallClock,
 ) -> Result<Arc<QuicClientConfig>, BindError> {
-    let crypto = QuicClientConfig::try_from(identity.client_config(ALPN, clock)?);
+    let mut tls = identity.client_config(ALPN, &config.wall_clock)?;
+    if let Some(log) = &config.key_log {
+        tls.key_log = log.for_rustls();
+    }
+    let crypto = QuicClientConfig::try_from(tls);
     crypto.map(Arc::new).map_err(|e| no_cipher(&e))
 }
 
