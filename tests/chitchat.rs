@@ -70,6 +70,7 @@ impl Node {
                 let now: BTreeSet<_> = nodes.keys().map(|id| id.gossip_advertise_addr).collect();
                 let mut live = record.lock().unwrap();
                 let lost: Vec<_> = live.now.difference(&now).copied().collect();
+                tracing::info!(node = %address, ?now, ?lost, "live");
                 live.lost.extend(lost);
                 live.now = now;
             }
@@ -135,6 +136,7 @@ async fn five_find_each_other_and_only_the_killed_one_is_dead_beside_a_backlog()
     let sinks: Vec<_> = nodes.iter().map(|node| node.sink.clone()).collect();
     let backlog = Backlog::between(&transports).await;
     let handled_before = handled(&sinks);
+    tracing::info!(node = %dead, "killing");
     killed.kill();
     all.pop();
     let down = agree("the killed one is dead", &nodes, &all).await;

@@ -147,7 +147,9 @@ mod tests {
         Seen { address, session, samples }
     }
 
-    fn update(totals: &mut Totals, peers: Vec<Seen>) -> (Vec<(Whose, u64)>, Vec<(Whose, f64)>) {
+    type Shown<T> = Vec<(Whose, T)>;
+
+    fn update(totals: &mut Totals, peers: Vec<Seen>) -> (Shown<u64>, Shown<f64>) {
         let shown = totals.update(peers, Samples::default());
         let counters = shown.counters.into_iter().map(|((whose, _), value)| (whose, value));
         let queued = shown.gauges.into_iter().filter(|((_, s), _)| *s == series(&t::QUEUED));
