@@ -6,6 +6,7 @@ mod names;
 
 use std::fmt;
 use std::fs::{self};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -159,6 +160,25 @@ impl DevCa {
         Ok(ca)
     }
 
+    /// Loads the CA that `dir` holds in `ca.pem` and `ca-key.pem`; `None` if neither is there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_or_create`](Self::load_or_create).
+    pub fn load(dir: impl AsRef<Path>) -> Result<Option<Self>, DevCertError> {
+        CaFiles::within(dir.as_ref()).load()
+    }
+
+    /// Writes the CA to `dir` as `ca.pem` and `ca-key.pem`, unless it is there already. The folder is
+    /// made if need be. Another CA is never overwritten.
+    ///
+    /// # Errors
+    ///
+    /// If the folder belongs to another CA, or cannot be written.
+    pub fn save_to(&self, dir: impl AsRef<Path>) -> Result<(), DevCertError> {
+        self.save(dir.as_ref())
+    }
+
     /// The CA's certificate as PEM text: the CA bundle of every node of the cluster.
     pub fn certificate(&self) -> &str {
         &self.certificate
@@ -246,7 +266,31 @@ impl DevCa {
         node: &str,
         names: &[impl AsRef<str>],
     ) -> Result<DevFiles, DevCertError> {
-        let dir = dir.as_ref();
+        self.write_files(dir.as_ref(), node, names, Existing::Replace)
+    }
+
+    /// As [`write_to`](Self::write_to), but it never overwrites: where the node's certificate or key is
+    /// there already, nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// As for `write_to`, and [`DevCertError::File`] of kind `AlreadyExists`.
+    pub fn write_new_to(
+        &self,
+        dir: impl AsRef<Path>,
+        node: &str,
+        names: &[impl AsRef<str>],
+    ) -> Result<DevFiles, DevCertError> {
+        self.write_files(dir.as_ref(), node, names, Existing::Keep)
+    }
+
+    fn write_files(
+        &self,
+        dir: &Path,
+        node: &str,
+        names: &[impl AsRef<str>],
+        existing: Existing,
+    ) -> Result<DevFiles, DevCertError> {
         check_node_name(node)?;
         let issued = self.issue(names)?;
         self.save(dir)?;
@@ -257,8 +301,13 @@ impl DevCa {
             names: issued.names,
             not_after: issued.not_after,
         };
-        write(&files.private_key, &issued.key, Access::Owner, Existing::Replace)?;
-        write(&files.certificate, &issued.chain, Access::Everyone, Existing::Replace)?;
+        if existing == Existing::Keep && files.certificate.exists() {
+            // Before the key is written, which would stay behind.
+            let error = io::ErrorKind::AlreadyExists.into();
+            return Err(file_error(&files.certificate, "written")(error));
+        }
+        write(&files.private_key, &issued.key, Access::Owner, existing)?;
+        write(&files.certificate, &issued.chain, Access::Everyone, existing)?;
         Ok(files)
     }
 

@@ -122,7 +122,8 @@ pub use lane::{Lane, MAX_TELL_LANES};
 pub use peer::Peer;
 pub use sink::{Gossip, GossipInbox, RecordingSink, RemoteMessageSink, TellSink, gossip_inbox};
 pub use stats::{
-    GossipStats, LaneStats, LinkStats, Lost, PeerState, PeerStats, ReceivedStats, ShutdownReport,
+    ConnectionInfo, GossipStats, LaneStats, LinkStats, Lost, PeerState, PeerStats, ReceivedStats,
+    ShutdownReport,
 };
 pub use tls::{
     CertificateFailure, CertificateProblem, Identity, IdentityError, NameMismatch, Side,

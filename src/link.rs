@@ -12,7 +12,7 @@ use crate::address::Address;
 use crate::config::Config;
 use crate::error::{AssociationError, BindError};
 use crate::lane::Lane;
-use crate::stats::LinkStats;
+use crate::stats::{ConnectionInfo, LinkStats};
 use crate::tls::Identity;
 
 /// A way to reach other nodes, and to be reached.
@@ -85,6 +85,9 @@ pub(crate) trait Link: Clone + Send + Sync + 'static {
     fn is_current(&self) -> bool;
 
     fn stats(&self) -> LinkStats;
+
+    /// What the backend's own handshake has shown; the greeting's part is left at its default.
+    fn info(&self) -> ConnectionInfo;
 
     fn echo(&self) -> Echo;
 }

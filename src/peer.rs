@@ -16,7 +16,7 @@ use crate::frame::{MAX_FRAME, Tell};
 use crate::lane::Lane;
 use crate::node::Node;
 use crate::outbound::{Budget, GossipQueue, Refused, TellLane, Wake};
-use crate::stats::{LaneStats, LinkStats, PeerState, PeerStats};
+use crate::stats::{ConnectionInfo, LaneStats, LinkStats, PeerState, PeerStats};
 
 /// Faults that wait for the driver; more of them at once say nothing new.
 const MAX_FAULTS: usize = 16;
@@ -38,8 +38,11 @@ pub(crate) struct PeerCore {
     status: Mutex<Status>,
 }
 
-/// Reads a connection's figures, whatever its type.
-pub(crate) type LinkProbe = Box<dyn Fn() -> LinkStats + Send>;
+/// Reads what is known of a connection, whatever its type.
+pub(crate) trait LinkProbe: Send {
+    fn stats(&self) -> LinkStats;
+    fn info(&self) -> ConnectionInfo;
+}
 
 #[derive(Default)]
 pub(crate) struct Status {
@@ -49,7 +52,7 @@ pub(crate) struct Status {
     pub(crate) wanted_since: Option<Instant>,
     pub(crate) last_error: Option<AssociationError>,
     pub(crate) associations: u64,
-    pub(crate) link: Option<LinkProbe>,
+    pub(crate) link: Option<Box<dyn LinkProbe>>,
     pub(crate) disconnect: bool,
     pub(crate) connect: bool,
     /// The life of the peer that the user wants refused, for the driver to see to.
@@ -327,6 +330,11 @@ impl Peer {
         })
     }
 
+    /// What the peer has shown and agreed to over the present connection; `None` while there is none.
+    pub fn connection(&self) -> Option<ConnectionInfo> {
+        self.0.status().link.as_ref().map(|probe| probe.info())
+    }
+
     /// The peer's figures at this moment.
     pub fn stats(&self) -> PeerStats {
         let core = &*self.0;
@@ -343,7 +351,7 @@ impl Peer {
             unreachable_for: status.wanted_since.map(elapsed),
             last_error: status.last_error.clone(),
             associations: status.associations,
-            link: status.link.as_ref().map(|probe| probe()),
+            link: status.link.as_ref().map(|probe| probe.stats()),
             gossip: core.gossip.stats(),
             gossip_received: core
                 .inbound

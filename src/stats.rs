@@ -1,5 +1,6 @@
 //! What a node knows of its traffic, as plain numbers.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::address::{Address, Incarnation};
@@ -84,6 +85,25 @@ pub struct LinkStats {
     pub lost_packets: u64,
     /// Packets sent.
     pub sent_packets: u64,
+}
+
+/// What the two ends of a connection have shown each other and agreed on; from
+/// [`Peer::connection`](crate::Peer::connection). Empty where a backend has no such thing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// Where the peer's packets come from.
+    pub remote: Option<SocketAddr>,
+    /// The peer's certificate chain as DER, its own certificate first. It was verified.
+    pub certificates: Vec<Vec<u8>>,
+    /// The ALPN protocol.
+    pub protocol: String,
+    /// The version of the control messages, which is the same on both sides.
+    pub wire_version: u16,
+    /// Tell lanes in which the peer sends.
+    pub tell_lanes: u8,
+    /// Bytes per lane that the peer holds unread: its `stream_window`.
+    pub stream_window: u64,
 }
 
 /// Tells to one peer in one lane. At every moment `accepted = acknowledged + lost + queued + in

@@ -83,6 +83,35 @@ async fn a_stranger_s_ca() {
 }
 
 /// A node that trusts `trusted` and shows a certificate of `issuer`.
+#[tokio::test]
+async fn what_the_peer_has_shown_can_be_looked_at() {
+    let ca = DevCa::new("ours").unwrap();
+    let (ours, theirs) = (ca.identity(&[HOST]).unwrap(), ca.identity(&[HOST, "b.test"]).unwrap());
+    let config = || Config::builder("test").tell_lanes(3).stream_window(128 * 1024);
+    let a = node(&ours);
+    let b = ClusterTransport::bind(config().build().unwrap(), &theirs).unwrap();
+    let peer = a.transport.peer(b.address()).unwrap();
+    assert_eq!(peer.connection(), None);
+    peer.connect().await.unwrap();
+    let shown = peer.connection().expect("connected");
+    assert_eq!(shown.remote, Some(([127, 0, 0, 1], b.address().port()).into()));
+    assert_eq!(shown.certificates.len(), 1);
+    let parsed = x509_parser::parse_x509_certificate(&shown.certificates[0]).unwrap().1;
+    let names = parsed.subject_alternative_name().unwrap().unwrap().value.general_names.len();
+    assert_eq!(names, 2, "theirs, not ours");
+    assert_eq!((&*shown.protocol, shown.wire_version), ("cluster-quic/1", 1));
+    assert_eq!((shown.tell_lanes, shown.stream_window), (3, 128 * 1024));
+    b.shutdown(Duration::from_secs(5)).await;
+    let gone = async {
+        while peer.connection().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone)
+        .await
+        .expect("no connection, nothing shown");
+}
+
 fn identity(issuer: &DevCa, trusted: &[&DevCa]) -> Identity {
     let certificate = issuer.issue(&[HOST]).unwrap();
     let bundle: String = trusted.iter().map(|ca| ca.certificate()).collect();

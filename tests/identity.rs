@@ -41,6 +41,37 @@ fn a_second_run_adds_a_node_under_the_same_ca() {
     assert_eq!(again.certificate(), dir.read("ca.pem"));
 }
 
+#[test]
+fn what_is_new_overwrites_nothing() {
+    let dir = Dir::new();
+    assert!(DevCa::load(&dir).unwrap().is_none());
+    let ca = DevCa::new("first").unwrap();
+    ca.save_to(&dir).unwrap();
+    ca.save_to(&dir).unwrap();
+    assert!(DevCa::new("second").unwrap().save_to(&dir).is_err());
+    let ca = DevCa::load(&dir).unwrap().expect("it was saved");
+    ca.write_new_to(&dir, "node-a", &["a.test"]).unwrap();
+    let exists = |result: Result<_, DevCertError>| match result {
+        Err(DevCertError::File { source, .. }) => {
+            source.kind() == std::io::ErrorKind::AlreadyExists
+        }
+        _ => false,
+    };
+    for missing in [None, Some("node-a.pem"), Some("node-a-key.pem")] {
+        let taken = missing.map(|file| (file, dir.read(file)));
+        if let Some((file, _)) = &taken {
+            fs::remove_file(dir.path(file)).unwrap();
+        }
+        let before = (dir.files(), dir.files().iter().map(|f| dir.read(f)).collect::<Vec<_>>());
+        assert!(exists(ca.write_new_to(&dir, "node-a", &["a.test"])), "without {missing:?}");
+        let after = (dir.files(), dir.files().iter().map(|f| dir.read(f)).collect::<Vec<_>>());
+        assert_eq!(before, after, "without {missing:?}");
+        if let Some((file, text)) = taken {
+            fs::write(dir.path(file), text).unwrap();
+        }
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn key_files_are_for_their_owner_alone() {

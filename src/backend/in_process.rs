@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::error::{AssociationError, BindError};
 use crate::lane::{Lane, MAX_STREAMS};
 use crate::link::{Backend, Echo, Incoming, LaneReader, LaneWriter, Link, from_wire, to_wire};
-use crate::stats::LinkStats;
+use crate::stats::{ConnectionInfo, LinkStats};
 use crate::tls::Identity;
 
 /// Connections that wait for one node to accept them.
@@ -367,6 +367,10 @@ impl Link for InProcessLink {
 
     fn stats(&self) -> LinkStats {
         LinkStats::default()
+    }
+
+    fn info(&self) -> ConnectionInfo {
+        ConnectionInfo::default()
     }
 
     fn echo(&self) -> Echo {

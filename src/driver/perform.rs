@@ -17,7 +17,9 @@ use crate::greet;
 use crate::lane::Lane;
 use crate::link::{Backend, Link};
 use crate::outbound::TellLane;
+use crate::peer::LinkProbe;
 use crate::session::Session;
+use crate::stats::{ConnectionInfo, LinkStats};
 
 impl<B: Backend> Driver<B> {
     /// Does what the association says; what fails at once comes back as the next input.
@@ -97,7 +99,12 @@ impl<B: Backend> Driver<B> {
         status.associations += 1;
         status.incarnation = Some(instance.incarnation);
         status.last_error = None;
-        status.link = Some(Box::new(move || handle.stats()));
+        status.link = Some(Box::new(Probed {
+            link: handle,
+            version: greeting.version,
+            lanes: greeting.lanes,
+            window: greeting.stream_window,
+        }));
         drop(status);
         let (peer, incarnation) = (peer.address.clone(), instance.incarnation);
         self.node.emit(Event::PeerUp { peer, incarnation });
@@ -203,5 +210,28 @@ impl<B: Backend> Driver<B> {
         }
         let peer = self.peer.address.clone();
         self.node.emit(Event::DialFailed { peer, error, retry_in });
+    }
+}
+
+/// An active link, for its figures, with what the peer's greeting said of its side.
+struct Probed<L> {
+    link: L,
+    version: u16,
+    lanes: u8,
+    window: u64,
+}
+
+impl<L: Link> LinkProbe for Probed<L> {
+    fn stats(&self) -> LinkStats {
+        self.link.stats()
+    }
+
+    fn info(&self) -> ConnectionInfo {
+        ConnectionInfo {
+            wire_version: self.version,
+            tell_lanes: self.lanes,
+            stream_window: self.window,
+            ..self.link.info()
+        }
     }
 }

@@ -195,6 +195,11 @@ fn the_key_exchange_is_hybrid_and_nothing_is_resumed() {
             dialer.negotiated_key_exchange_group().unwrap().name(),
             NamedGroup::X25519MLKEM768
         );
+        assert_eq!(
+            dialer.negotiated_cipher_suite(),
+            cipher_suites().first().copied(),
+            "the dialer's first choice"
+        );
         assert_eq!(dialer.protocol_version(), Some(ProtocolVersion::TLSv1_3));
         assert_eq!(dialer.handshake_kind(), Some(rustls::HandshakeKind::Full));
         assert_eq!(acceptor.peer_certificates().unwrap().len(), 1);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
@@ -17,7 +18,7 @@ use crate::error::AssociationError;
 use crate::lane::Lane;
 use crate::link::{Echo, LaneReader, LaneWriter, Link, from_wire, to_wire};
 use crate::outbound::{CHUNK, PIECE};
-use crate::stats::LinkStats;
+use crate::stats::{ConnectionInfo, LinkStats};
 use crate::tls::{classify, verify_peer_name};
 
 /// A peer's larger window raises our send window up to this, so that its windows never decide our
@@ -73,6 +74,10 @@ impl QuicLink {
         acknowledged(connection.congestion_state(), &received);
         Self { connection, limits, generation, received }
     }
+
+    fn peer_chain(&self) -> Option<Vec<CertificateDer<'static>>> {
+        self.connection.peer_identity()?.downcast().ok().map(|chain| *chain)
+    }
 }
 
 impl Link for QuicLink {
@@ -101,8 +106,7 @@ impl Link for QuicLink {
     }
 
     fn may_claim(&self, address: &Address) -> Result<(), AssociationError> {
-        let identity = self.connection.peer_identity();
-        let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let chain = self.peer_chain();
         let chain = chain.ok_or_else(|| AssociationError::Claim("no certificate".into()))?;
         verify_peer_name(&chain, address.host()).map_err(|e| AssociationError::Claim(e.to_string()))
     }
@@ -137,6 +141,18 @@ impl Link for QuicLink {
             mtu: path.current_mtu,
             lost_packets: path.lost_packets,
             sent_packets: path.sent_packets,
+        }
+    }
+
+    fn info(&self) -> ConnectionInfo {
+        let data = self.connection.handshake_data();
+        let protocol = data.and_then(|any| any.downcast::<HandshakeData>().ok()?.protocol);
+        let chain = self.peer_chain().unwrap_or_default();
+        ConnectionInfo {
+            remote: Some(self.connection.remote_address()),
+            certificates: chain.iter().map(|certificate| certificate.to_vec()).collect(),
+            protocol: String::from_utf8_lossy(&protocol.unwrap_or_default()).into_owned(),
+            ..ConnectionInfo::default()
         }
     }
 
