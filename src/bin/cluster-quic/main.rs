@@ -4,10 +4,13 @@
 //! Here a command is only found and its end turned into an exit code. A command writes with
 //! `writeln!` to standard output, never with `println!`, which panics when the reader has gone.
 
-#[allow(dead_code, reason = "for the commands that come next")]
 mod failure;
-#[allow(dead_code, reason = "for the commands that come next")]
+mod figures;
 mod identity;
+mod node;
+mod probes;
+mod stop;
+mod words;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -32,6 +35,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Node(node::NodeArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -45,6 +49,7 @@ is.";
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Node(args) => node::run(&args),
         Command::Completions { shell } => completions(shell),
     };
     match result {
