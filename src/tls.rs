@@ -127,6 +127,16 @@ impl Identity {
             .collect()
     }
 
+    /// The cipher suite and the key exchange that a dial asks for first, and that every node of this
+    /// version agrees to. QUIC's implementation does not tell what was agreed on.
+    #[doc(hidden)]
+    pub fn first_choices() -> [String; 2] {
+        let provider = crypto_provider();
+        let suite = provider.cipher_suites.first().map(|suite| format!("{:?}", suite.suite()));
+        let group = provider.kx_groups.first().map(|group| format!("{:?}", group.name()));
+        [suite, group].map(Option::unwrap_or_default)
+    }
+
     /// The TLS side of an endpoint that accepts connections.
     pub(crate) fn server_config(&self, alpn: &[u8]) -> Result<ServerConfig, IdentityError> {
         let provider = crypto_provider();

@@ -4,11 +4,16 @@
 //! Here a command is only found and its end turned into an exit code. A command writes with
 //! `writeln!` to standard output, never with `println!`, which panics when the reader has gone.
 
+mod certificate;
+mod certs;
 mod failure;
 mod figures;
 mod identity;
+mod load;
 mod node;
+mod ping;
 mod probes;
+mod report;
 mod stop;
 mod words;
 
@@ -19,6 +24,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use failure::Failure;
+use report::{WIDTH, wrap};
 
 #[derive(Parser)]
 #[command(
@@ -26,6 +32,7 @@ use failure::Failure;
     version,
     about = "Tools for clusters over cluster-quic",
     long_about = None,
+    max_term_width = 80,
     after_help = EXIT_CODES,
 )]
 struct Cli {
@@ -35,7 +42,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make and check certificates
+    Certs(certs::Certs),
+    /// Find out how far one gets with a node, and why no further
+    Ping(ping::Ping),
+    /// Run a cluster node and watch it: members, peers, lanes, gossip's delay
     Node(node::NodeArgs),
+    /// Send tells to a node, and see how gossip fares meanwhile
+    Load(load::LoadArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -49,7 +63,10 @@ is.";
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Certs(certs) => certs::run(&certs),
+        Command::Ping(ping) => ping::run(&ping),
         Command::Node(args) => node::run(&args),
+        Command::Load(args) => load::run(&args),
         Command::Completions { shell } => completions(shell),
     };
     match result {
@@ -68,7 +85,8 @@ fn main() -> ExitCode {
 
 /// One message to standard error, which may be closed too.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "cluster-quic: {text}");
+    let text = wrap(&format!("cluster-quic: {text}"), WIDTH - 2).join("\n  ");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn completions(shell: Shell) -> Result<(), Failure> {

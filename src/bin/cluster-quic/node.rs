@@ -42,7 +42,6 @@ const SEED: Duration = Duration::from_secs(10);
 /// The system's name if nobody says otherwise.
 const SYSTEM: &str = "cluster";
 
-/// Run a cluster node and watch it: members, peers, lanes, gossip delay
 #[derive(Debug, Args)]
 pub(crate) struct NodeArgs {
     /// IP address and UDP port to listen on [default: 127.0.0.1:4400; with --join port 0, any]

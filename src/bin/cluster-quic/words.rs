@@ -1,8 +1,9 @@
 //! Events and reasons in words.
 
-use cluster_quic::{Address, Event, LostReason};
+use cluster_quic::{Address, AssociationError, Event, LostReason};
 
 use crate::figures::{bytes, thousands};
+use crate::report::tame;
 
 /// How an entry is to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +25,23 @@ impl Level {
 
 /// What an event of the transport means to an operator.
 pub(crate) fn describe(event: &Event) -> Option<(Level, String)> {
+    let (level, text) = say(event)?;
+    Some((level, tame(&text)))
+}
+
+fn say(event: &Event) -> Option<(Level, String)> {
     Some(match event {
         Event::PeerUp { peer, incarnation } => {
             (Level::Good, format!("connected to {}, incarnation {incarnation}", short(peer)))
         }
+        // As it should be, once one of the two has been told to end.
         Event::PeerDown { peer, reason } => {
-            (Level::Bad, format!("connection to {} ended: {reason}", short(peer)))
+            let in_order = matches!(
+                reason,
+                AssociationError::Goodbye | AssociationError::ShuttingDown | AssociationError::Idle
+            );
+            let level = if in_order { Level::Plain } else { Level::Bad };
+            (level, format!("connection to {} ended: {reason}", short(peer)))
         }
         Event::PeerRestarted { peer, old, new } => (
             Level::Plain,
