@@ -156,7 +156,8 @@ async fn load(args: &LoadArgs) -> Result<(), Failure> {
         return Err(not_reached(args, &reason)?);
     }
     let meter = Meter::new(peer.clone(), node.address().to_string());
-    let mut run = Run { args, peer: &peer, events, received, meter, progress: Progress::new() };
+    let mut run =
+        Run { args, peer: &peer, events, received, meter, progress: Progress::new(), cut: false };
     let (ending, took, idle) = run.all(&mut stop).await;
     run.progress.end();
     let deadline = if ending == Ending::Done { LEAVE } else { Duration::ZERO };
@@ -273,6 +274,8 @@ struct Run<'a> {
     received: Receiver<Gossip<GossipPdu>>,
     meter: Meter,
     progress: Progress,
+    /// Whether the connection was lost in between.
+    cut: bool,
 }
 
 impl Run<'_> {
@@ -388,6 +391,11 @@ impl Run<'_> {
     }
 
     fn happened(&mut self, event: &Event) {
+        self.cut |= matches!(event, Event::PeerDown { .. });
+        // That it is connected is no news.
+        if matches!(event, Event::PeerUp { .. }) && !self.cut {
+            return;
+        }
         if let Some((_, text)) = words::describe(event) {
             self.progress.say(&text);
         }

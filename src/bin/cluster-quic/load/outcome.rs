@@ -146,7 +146,7 @@ impl Outcome {
         for (reason, name) in REASONS {
             lost[name] = json!(tells.lost(reason).frames);
         }
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let ms = |time: Duration| time.as_micros() as f64 / 1e3;
         let gossip = |figures: &Figures| {
             json!({
                 "sent": figures.sent,

@@ -61,6 +61,7 @@ fn status_line(model: &Model) -> String {
     let all = model.all_lanes();
     let gossip = match model.gossip.percentiles() {
         Some(of) => format!("gossip p50 {} p99 {}", delay(of.p50), delay(of.p99)),
+        None if members < 2 => "no other member".into(),
         None => "gossip unanswered".into(),
     };
     format!(
@@ -79,7 +80,7 @@ fn status_line(model: &Model) -> String {
 fn status_json(model: &Model) -> Value {
     let (members, up) = model.members();
     let all = model.all_lanes();
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let ms = |time: Duration| time.as_micros() as f64 / 1e3;
     json!({
         "status": {
             "members": members,

@@ -133,26 +133,38 @@ fn draw_nodes(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette
     let inner = part(frame, area, "Nodes", Line::from(figures));
 
     let wide = area.width >= WIDE;
-    let mut widths = vec![Constraint::Length(2), Constraint::Min(16), Constraint::Length(8)];
-    widths.push(Constraint::Length(15));
+    let mut widths = vec![Constraint::Length(2), Constraint::Fill(1), Constraint::Length(7)];
+    widths.push(Constraint::Length(13));
     let mut heads = vec![("", false), ("node", false), ("member", false), ("connection", false)];
     if wide {
         widths.push(Constraint::Length(18));
         heads.push(("incarnation", false));
     }
-    for (head, width) in [("rtt", 8), ("in flight", 9), ("cwnd", 8), ("mtu", 5)] {
+    for (head, width) in [("rtt", 8), ("in flight", 9), ("cwnd", 7), ("mtu", 5)] {
         widths.push(Constraint::Length(width));
         heads.push((head, true));
     }
+    // One column of space at the right, as at the left.
+    let inner = Rect { width: inner.width.saturating_sub(1), ..inner };
     let shown = usize::from(inner.height.saturating_sub(1));
-    let rows = model.nodes.iter().map(|node| node_row(node, model, wide, palette));
+    let taken: u16 =
+        widths.iter().map(|w| if let Constraint::Length(w) = w { *w } else { 0 }).sum();
+    let gaps = widths.len().saturating_sub(1);
+    let room = usize::from(inner.width.saturating_sub(taken)).saturating_sub(gaps);
+    let rows = model.nodes.iter().map(|node| node_row(node, model, room, wide, palette));
     let rows = cut(rows.collect(), shown, |hidden| {
         Row::new(vec![Cell::new(""), Cell::new(format!("and {hidden} more"))]).style(DIM)
     });
     frame.render_widget(Table::new(rows, widths).header(heading(&heads)), inner);
 }
 
-fn node_row<'a>(node: &'a Node, model: &'a Model, wide: bool, palette: Palette) -> Row<'a> {
+fn node_row<'a>(
+    node: &'a Node,
+    model: &'a Model,
+    room: usize,
+    wide: bool,
+    palette: Palette,
+) -> Row<'a> {
     let status = match node.status {
         Some(status) => Cell::new(status.name()).style(match status {
             Status::Up => palette.good(),
@@ -171,7 +183,8 @@ fn node_row<'a>(node: &'a Node, model: &'a Model, wide: bool, palette: Palette) 
         Some(Link::Quarantined) => ("quarantined".to_owned(), palette.bad()),
         Some(Link::Idle) | None => ("none".to_owned(), DIM),
     };
-    let name = if node.own { Cell::new(&*node.name).style(BOLD) } else { Cell::new(&*node.name) };
+    let name = Cell::new(end_of(host_and_port(&node.name, &model.name), room));
+    let name = if node.own { name.style(BOLD) } else { name };
     let mark = if node.leader { " *" } else { "" };
     let mut cells = vec![Cell::new(mark), name, status, Cell::new(link).style(style)];
     let peer = node.peer.as_ref();
@@ -186,6 +199,23 @@ fn node_row<'a>(node: &'a Node, model: &'a Model, wide: bool, palette: Palette) 
     });
     cells.extend(texts.map(right));
     Row::new(cells)
+}
+
+/// The system's name stands above, and is the same everywhere.
+fn host_and_port<'a>(name: &'a str, own: &str) -> &'a str {
+    match (name.split_once('@'), own.split_once('@')) {
+        (Some((system, rest)), Some((same, _))) if system == same => rest,
+        _ => name,
+    }
+}
+
+/// With an ellipsis in front where it is too long: the port tells nodes of one host apart.
+fn end_of(text: &str, room: usize) -> String {
+    let length = text.chars().count();
+    if length <= room {
+        return text.to_owned();
+    }
+    ['…'].into_iter().chain(text.chars().skip((length + 1).saturating_sub(room))).collect()
 }
 
 fn draw_lanes(
