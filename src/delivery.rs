@@ -380,6 +380,7 @@ pub(crate) fn deliver(
             state.bytes -= len;
             state.stats.waiting_frames -= frames;
             state.stats.delivered_frames += frames - done.refused;
+            state.stats.delivered_bytes += (len - done.refused_bytes) as u64;
             state.stats.refused_frames += done.refused;
             state.stats.sink_panics += done.panics;
             drop(state);
@@ -392,6 +393,7 @@ pub(crate) fn deliver(
 #[derive(Default)]
 struct Done {
     refused: u64,
+    refused_bytes: usize,
     panics: u64,
 }
 
@@ -425,6 +427,7 @@ fn deliver_run(
                     Ok(tell) => sink.deliver(from, tell),
                     Err(error) => {
                         done.refused += 1;
+                        done.refused_bytes += frame::PREFIX + frame.len();
                         report(Fault::Frame { lane, error, epoch: waiting.epoch });
                     }
                 }

@@ -281,6 +281,8 @@ pub struct GossipStats {
 pub struct ReceivedStats {
     /// Tells handed to the sink.
     pub delivered_frames: u64,
+    /// Their bytes, on the wire.
+    pub delivered_bytes: u64,
     /// Tells received again after a reconnect, and left out.
     pub duplicates: u64,
     /// Frames that could not be decoded.
@@ -296,6 +298,7 @@ pub struct ReceivedStats {
 impl ReceivedStats {
     fn add(&mut self, other: &Self) {
         self.delivered_frames += other.delivered_frames;
+        self.delivered_bytes += other.delivered_bytes;
         self.duplicates += other.duplicates;
         self.refused_frames += other.refused_frames;
         self.sink_panics += other.sink_panics;

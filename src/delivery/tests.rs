@@ -143,6 +143,7 @@ fn a_panicking_sink_loses_nobody_else_s_tell() {
     assert_eq!(inbound.positions(), [(LANE, 8)]);
     let stats = inbound.stats()[0].1;
     assert_eq!((stats.delivered_frames, stats.sink_panics), (8, 4));
+    assert_eq!(stats.delivered_bytes, run(0..8).len as u64);
 }
 
 proptest! {
@@ -189,6 +190,7 @@ fn a_frame_that_is_none_is_reported() {
     assert_eq!(faults, [Fault::Frame { lane: LANE, error, epoch }]);
     let stats = inbound.stats()[0].1;
     assert_eq!((stats.delivered_frames, stats.refused_frames), (0, 1));
+    assert_eq!(stats.delivered_bytes, 0);
 }
 
 #[tokio::test]

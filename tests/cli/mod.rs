@@ -3,6 +3,10 @@
 // Each test takes what it needs.
 #![allow(dead_code)]
 
+pub(crate) mod process;
+#[cfg(unix)]
+pub(crate) mod terminal;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -7,9 +7,15 @@
 mod certificate;
 mod certs;
 mod failure;
+mod figures;
 mod identity;
+mod load;
+mod node;
 mod ping;
+mod probes;
 mod report;
+mod stop;
+mod words;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -40,6 +46,10 @@ enum Command {
     Certs(certs::Certs),
     /// Find out how far one gets with a node, and why no further
     Ping(ping::Ping),
+    /// Run a cluster node and watch it: members, peers, lanes, gossip's delay
+    Node(node::NodeArgs),
+    /// Send tells to a node, and see how gossip fares meanwhile
+    Load(load::LoadArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -55,6 +65,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Certs(certs) => certs::run(&certs),
         Command::Ping(ping) => ping::run(&ping),
+        Command::Node(args) => node::run(&args),
+        Command::Load(args) => load::run(&args),
         Command::Completions { shell } => completions(shell),
     };
     match result {

@@ -1,0 +1,425 @@
+//! `cluster-quic load`: tells to a node, and how its gossip fares meanwhile.
+//!
+//! `sender` sends, `meter` measures gossip, `progress` shows how far it is, `outcome` is what comes out.
+
+mod meter;
+mod outcome;
+mod progress;
+mod sender;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use atomr_cluster::GossipPdu;
+use aws_lc_rs::rand;
+use clap::Args;
+use cluster_quic::{
+    Address, ClusterTransport, Config, Event, Events, Gossip, Identity, MAX_FRAME, Peer,
+    RemoteMessageSink, RemoteTellRef, gossip_inbox,
+};
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+
+use crate::failure::Failure;
+use crate::identity::{IdentityArgs, duration};
+use crate::stop::Stop;
+use crate::words;
+use meter::Meter;
+use outcome::{Ending, Outcome};
+use progress::{Phase, Progress};
+use sender::Plan;
+
+/// How often gossip is measured.
+const PROBE: Duration = Duration::from_millis(20);
+
+/// How often progress is shown, in probes.
+const SHOW: u32 = 5;
+
+/// What ending takes at most, after an interruption and in general.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// How long the last answers on the gossip lane are waited for.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// The largest payload: a frame has a path and lengths besides.
+const MAX_SIZE: u64 = MAX_FRAME as u64 - 1024;
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct LoadArgs {
+    /// The node: akka.quic://SYSTEM@HOST:PORT, as it advertises itself
+    address: Address,
+
+    /// Bytes of payload of a tell; k and M are 1024 and 1024 k
+    #[arg(long, short = 's', value_name = "BYTES", default_value = "1k", value_parser = size)]
+    size: u64,
+
+    /// Tells a second [default: as many as the node takes]
+    #[arg(long, short = 'r', value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    rate: Option<u64>,
+
+    /// For how long to send [default: 10s, if there is no --count]
+    #[arg(long = "for", short = 'd', value_name = "TIME", value_parser = duration)]
+    time: Option<Duration>,
+
+    /// How many tells to send
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+
+    /// How many target paths to send to: /user/load/0, /user/load/1, ... They spread over the lanes
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    targets: u16,
+
+    /// For how long to measure gossip alone before, to compare with
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    idle: Duration,
+
+    /// Do not measure gossip: for a node whose gossip is not atomr's, which would end the connection
+    #[arg(long)]
+    no_gossip: bool,
+
+    /// How long to wait for the node: to be reached at first, to come back after a cut, and for any
+    /// tell to be acknowledged
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    patience: Duration,
+
+    /// Name of the cluster, if it is not the system's
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+
+    /// Print the outcome as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    identity: IdentityArgs,
+}
+
+const AFTER_HELP: &str = "\
+The tells wait for room in their lanes (back-pressure), and at the end for their acknowledgements: \
+each says that the node's sink has returned. `cluster-quic node` counts them; an application's node \
+treats them as tells to actors that are not there. The sender is no member of the cluster.
+
+Gossip's delay is a round trip through the node's atomr daemon, on the gossip lane of the same \
+connection.
+
+Ctrl-C ends early, with the figures so far; once more, at once.
+
+Exit codes: 0 every tell was acknowledged, 1 the node was not reached or tells were lost, 2 usage.";
+
+/// `64`, `1k`, `2M`.
+fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1024),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1024 * 1024),
+        _ => (text, 1),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    match bytes {
+        Some(bytes) if bytes <= MAX_SIZE => Ok(bytes),
+        Some(_) => Err(format!("at most {MAX_SIZE} bytes fit into a tell")),
+        None => Err("a size is written as 64, 1k or 2M".into()),
+    }
+}
+
+/// Takes what the node may send: nothing that anybody here waits for.
+struct Ignore;
+
+impl RemoteMessageSink for Ignore {
+    fn deliver(&self, _from: &Address, _tell: RemoteTellRef<'_>) {}
+
+    fn may_block(&self) -> bool {
+        false
+    }
+}
+
+pub(crate) fn run(args: &LoadArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new().map_err(Failure::wrong)?;
+    let result = runtime.block_on(load(args));
+    // A name that is being resolved keeps its thread for as long as the system likes.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn load(args: &LoadArgs) -> Result<(), Failure> {
+    let identity = args.identity.load()?;
+    let mut stop = Stop::new();
+    let node = args.node(&identity)?;
+    let (inbox, received) = gossip_inbox::<GossipPdu>(1024);
+    node.start(inbox, Arc::new(Ignore)).map_err(Failure::wrong)?;
+    let peer = node.peer(&args.address).map_err(Failure::wrong)?;
+    let mut events = node.events();
+    if let Err(reason) = reach(args, &peer, &mut events, &mut stop).await {
+        node.shutdown(Duration::ZERO).await;
+        return Err(not_reached(args, &reason)?);
+    }
+    let meter = Meter::new(peer.clone(), node.address().to_string());
+    let mut run =
+        Run { args, peer: &peer, events, received, meter, progress: Progress::new(), cut: false };
+    let (ending, took, idle) = run.all(&mut stop).await;
+    run.progress.end();
+    let deadline = if ending == Ending::Done { LEAVE } else { Duration::ZERO };
+    node.shutdown(deadline).await;
+    let outcome = Outcome {
+        node: args.address.to_string(),
+        size: args.size,
+        targets: args.targets,
+        ending,
+        took,
+        idle_took: idle,
+        stats: peer.stats(),
+        backlog: run.progress.backlog,
+        gossip: (!args.no_gossip).then(|| run.meter.figures()),
+    };
+    outcome.print(args.json)?;
+    if outcome.is_well() { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// The failure to print. With --json it stands in the output too.
+fn not_reached(args: &LoadArgs, reason: &str) -> Result<Failure, Failure> {
+    let address = &args.address;
+    if args.json {
+        let value = serde_json::json!({ "node": address.to_string(), "error": reason });
+        crate::report::json(&mut std::io::stdout(), &value)?;
+    }
+    Ok(Failure::wrong(format!(
+        "{address} is not reached: {reason}. `cluster-quic ping {address}` takes a closer look"
+    )))
+}
+
+/// Connects, or says why not.
+async fn reach(
+    args: &LoadArgs,
+    peer: &Peer,
+    events: &mut Events,
+    stop: &mut Stop,
+) -> Result<(), String> {
+    let hopeless = async {
+        loop {
+            match events.recv().await {
+                Some(Event::DialFailed { error, .. }) if error.is_misconfiguration() => {
+                    return crate::report::tame(&error.to_string());
+                }
+                Some(_) => {}
+                None => return "this node has ended".into(),
+            }
+        }
+    };
+    tokio::select! {
+        connected = timeout(args.patience, peer.connect()) => match connected {
+            Ok(connected) => connected.map_err(|error| error.to_string()),
+            Err(_) => Err(match peer.stats().last_error {
+                Some(error) => crate::report::tame(&error.to_string()),
+                None => format!("no answer within {:?}", args.patience),
+            }),
+        },
+        reason = hopeless => Err(reason),
+        name = stop.wait() => Err(format!("interrupted ({name}) before it answered")),
+    }
+}
+
+impl LoadArgs {
+    /// A node for the time of the load. Its address has a name that its certificate covers, and a port at
+    /// which no node is: the system's choice could be that of a real node with this certificate, whose
+    /// place in the other node's memory this one would take.
+    fn node(&self, identity: &Identity) -> Result<ClusterTransport, Failure> {
+        let numeric_v6 = self.address.host().contains(':');
+        let any: std::net::IpAddr = match numeric_v6 {
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        // Not one that atomr's daemons cannot read, if there is another: they answer gossip by it.
+        let names = identity.names();
+        let plain = |name: &&String| !name.starts_with('*') && !name.contains(':');
+        let name = names.iter().find(plain).or(names.first());
+        let host = name.map(|name| name.replacen('*', "load", 1)).unwrap_or_default();
+        let mut random = [0; 2];
+        rand::fill(&mut random).map_err(|_| Failure::wrong("no random numbers"))?;
+        let port = 1 + u16::from_be_bytes(random) % 1022;
+        let port = if port >= self.address.port() { port + 1 } else { port };
+        let config = Config::builder(self.address.system())
+            .cluster(self.cluster.as_deref().unwrap_or(self.address.system()))
+            .bind(SocketAddr::new(any, 0))
+            .advertise_host(host)
+            .advertise_port(port)
+            .dial_timeout(self.patience.min(Duration::from_secs(5)))
+            .retention(self.patience.max(Duration::from_millis(100)))
+            .build()
+            .map_err(Failure::usage)?;
+        ClusterTransport::bind(config, identity).map_err(Failure::wrong)
+    }
+
+    fn plan(&self) -> Plan {
+        let time = match (self.time, self.count) {
+            (None, None) => Some(Duration::from_secs(10)),
+            (time, _) => time,
+        };
+        Plan {
+            size: self.size as usize,
+            rate: self.rate,
+            time,
+            count: self.count,
+            targets: self.targets,
+        }
+    }
+}
+
+/// The run itself: one task that looks, beside the one that sends.
+struct Run<'a> {
+    args: &'a LoadArgs,
+    peer: &'a Peer,
+    events: Events,
+    received: Receiver<Gossip<GossipPdu>>,
+    meter: Meter,
+    progress: Progress,
+    /// Whether the connection was lost in between.
+    cut: bool,
+}
+
+impl Run<'_> {
+    /// Idle, then under load; returns how it ended, how long the sending took until the last
+    /// acknowledgement, and how long it was idle.
+    async fn all(&mut self, stop: &mut Stop) -> (Ending, Duration, Duration) {
+        let begin = Instant::now();
+        let ending = self.idle(stop).await;
+        let idle = begin.elapsed();
+        if ending != Ending::Done {
+            return (ending, Duration::ZERO, idle);
+        }
+        self.settle().await;
+        let begin = Instant::now();
+        self.meter.load_begins(begin);
+        let ending = self.load(stop, begin).await;
+        let took = begin.elapsed();
+        self.settle().await;
+        (ending, took, idle)
+    }
+
+    async fn idle(&mut self, stop: &mut Stop) -> Ending {
+        if self.args.no_gossip {
+            return Ending::Done;
+        }
+        let (begin, mut tick, mut turn) = (Instant::now(), ticks(), 0);
+        let end = sleep_until((begin + self.args.idle).into());
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return Ending::Done,
+                _ = tick.tick() => {
+                    let phase = Phase::Idle { done: begin.elapsed().div_duration_f64(self.args.idle) };
+                    self.look(&mut turn, phase, begin);
+                }
+                Some(gossip) = self.received.recv() => self.meter.heard(gossip),
+                Some(event) = self.events.recv() => self.happened(&event),
+                _ = stop.wait() => return Ending::Interrupted,
+            }
+        }
+    }
+
+    async fn load(&mut self, stop: &mut Stop, begin: Instant) -> Ending {
+        let plan = self.args.plan();
+        let (stopping, stopped) = watch::channel(false);
+        let mut sending = tokio::spawn(sender::send(self.peer.clone(), plan, stopped));
+        let (mut tick, mut turn) = (ticks(), 0);
+        let (mut acknowledged, mut progress_at) = (0, begin);
+        let mut ends_by: Option<Instant> = None;
+        let ending = loop {
+            tokio::select! {
+                done = &mut sending => break match done {
+                    Ok(Ok(())) if ends_by.is_some() => Ending::Interrupted,
+                    Ok(Ok(())) => Ending::Done,
+                    Ok(Err(reason)) => Ending::Failed(reason),
+                    Err(error) => Ending::Failed(error.to_string()),
+                },
+                _ = tick.tick() => {
+                    let tells = self.peer.stats().tells();
+                    let now = Instant::now();
+                    // No tells wait: nothing to be acknowledged either.
+                    if tells.acknowledged_frames > acknowledged || tells.pending_frames() == 0 {
+                        (acknowledged, progress_at) = (tells.acknowledged_frames, now);
+                    }
+                    // Longer than tells are kept: if the node is away, they are reported lost before.
+                    if now - progress_at > self.args.patience + LEAVE {
+                        break Ending::Failed(format!(
+                            "nothing was acknowledged for {}",
+                            crate::figures::span(now - progress_at)
+                        ));
+                    }
+                    if ends_by.is_some_and(|by| now >= by) {
+                        break Ending::Interrupted;
+                    }
+                    let done = plan.done(begin.elapsed(), tells.accepted_frames);
+                    self.look(&mut turn, Phase::Load { done, ending: ends_by.is_some() }, begin);
+                }
+                Some(gossip) = self.received.recv() => self.meter.heard(gossip),
+                Some(event) = self.events.recv() => self.happened(&event),
+                _ = stop.wait() => {
+                    if ends_by.is_some() {
+                        break Ending::Interrupted;
+                    }
+                    stopping.send_replace(true);
+                    ends_by = Some(Instant::now() + LEAVE);
+                }
+            }
+        };
+        sending.abort();
+        ending
+    }
+
+    /// Waits for the last answers, if they come.
+    async fn settle(&mut self) {
+        let all = async {
+            while self.meter.is_waiting() {
+                let Some(gossip) = self.received.recv().await else { return };
+                self.meter.heard(gossip);
+            }
+        };
+        let _ = timeout(SETTLE, all).await;
+    }
+
+    fn look(&mut self, turn: &mut u32, phase: Phase, begin: Instant) {
+        if !self.args.no_gossip {
+            self.meter.probe();
+        }
+        if turn.is_multiple_of(SHOW) {
+            let stats = self.peer.stats();
+            self.progress.show(phase, &stats, &self.meter, self.args.size, begin.elapsed());
+        }
+        *turn = turn.wrapping_add(1);
+    }
+
+    fn happened(&mut self, event: &Event) {
+        self.cut |= matches!(event, Event::PeerDown { .. });
+        // That it is connected is no news.
+        if matches!(event, Event::PeerUp { .. }) && !self.cut {
+            return;
+        }
+        if let Some((_, text)) = words::describe(event) {
+            self.progress.say(&text);
+        }
+    }
+}
+
+fn ticks() -> tokio::time::Interval {
+    let mut tick = interval(PROBE);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    tick
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("64"), Ok(64));
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("4k"), Ok(4096));
+        assert_eq!(size("1M"), Ok(1 << 20));
+        for wrong in ["", "k", "-1", "1g", "1.5k", "99999M", "99999999999999999999"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

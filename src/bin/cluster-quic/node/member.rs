@@ -1,0 +1,108 @@
+//! The cluster node itself: transport, daemon, gossip, sink.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use atomr_cluster::{
+    ClusterDaemonHandle, ClusterEventBus, DaemonConfig, GossipPdu, Member, MemberStatus,
+    MembershipState, VectorClock, spawn_daemon,
+};
+use atomr_core::actor::Address as AtomrAddress;
+use cluster_quic::atomr::{SeedSilent, down_lost_members, join_through};
+use cluster_quic::{Address, ClusterTransport, Config, Identity, gossip_inbox};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::counter::Counter;
+use super::gossip::Gossiping;
+use super::sample::Sample;
+use crate::failure::Failure;
+
+/// How often the daemon gossips.
+const GOSSIP: Duration = Duration::from_millis(500);
+
+/// Gossip that waits for the daemon's task; more waits at the senders.
+const INBOX: usize = 1024;
+
+/// How long the others are given to hear that this node leaves.
+const LEAVING: Duration = Duration::from_millis(500);
+
+/// A node that runs.
+pub(crate) struct ClusterNode {
+    pub(crate) transport: ClusterTransport,
+    daemon: Arc<ClusterDaemonHandle>,
+    gossip: Arc<Gossiping>,
+    counter: Arc<Counter>,
+    own: AtomrAddress,
+}
+
+impl ClusterNode {
+    /// Starts a node that is a member of a cluster of its own, and what tells of gossip's round trips.
+    pub(crate) fn start(
+        config: Config,
+        identity: &Identity,
+        down_after: Option<Duration>,
+    ) -> Result<(Self, UnboundedReceiver<Duration>), Failure> {
+        let transport = ClusterTransport::bind(config, identity).map_err(Failure::wrong)?;
+        let own = AtomrAddress::from(transport.address());
+        let gossip = Gossiping::new(transport.clone());
+        let daemon = Arc::new(spawn_daemon(
+            own.clone(),
+            gossip.clone(),
+            ClusterEventBus::new(),
+            DaemonConfig { gossip_interval: GOSSIP },
+        ));
+        let (inbox, received) = gossip_inbox(INBOX);
+        let (delays_in, delays) = unbounded_channel();
+        tokio::spawn(Arc::clone(&gossip).receive(received, daemon.gossip_inbox(), delays_in));
+        let counter = Counter::new();
+        transport.start::<GossipPdu>(inbox, Arc::clone(&counter)).map_err(Failure::wrong)?;
+        if let Some(after) = down_after {
+            down_lost_members(&transport, &daemon, after);
+        }
+        daemon.join(Member::new(own.clone(), vec![]));
+        let node = Self { transport, daemon, gossip, counter, own };
+        let (gossip, daemon, own) =
+            (node.gossip.clone(), Arc::downgrade(&node.daemon), node.own.clone());
+        tokio::spawn(gossip.probe_members(move || {
+            daemon.upgrade().map(|daemon| others(&daemon, &own)).unwrap_or_default()
+        }));
+        Ok((node, delays))
+    }
+
+    /// Joins the cluster of `seed`. Cancel-safe.
+    pub(crate) async fn join(&self, seed: &Address, within: Duration) -> Result<(), SeedSilent> {
+        join_through(&self.transport, &self.daemon, &seed.into(), within).await
+    }
+
+    /// The figures of this moment.
+    pub(crate) fn sample(&self) -> Sample {
+        let (load, others) = self.counter.read();
+        let sample = Sample::new(&self.transport.peers(), &self.daemon.snapshot());
+        Sample { load, others, gossip_waits: self.gossip.waiting(), ..sample }
+    }
+
+    /// Tells the other members that this one leaves, so that they need not find out. They take it off
+    /// their lists at their daemons' next round.
+    pub(crate) async fn leave(&self) {
+        let members = others(&self.daemon, &self.own);
+        let mut state = MembershipState::new();
+        let mut own = Member::new(self.own.clone(), vec![]);
+        own.status = MemberStatus::Exiting;
+        state.add_or_update(own);
+        // Of the clocks its own alone, as in `join_through`.
+        let mut version = VectorClock::new();
+        version.tick(&self.own.to_string());
+        let goodbye = GossipPdu::Envelope { from: self.own.to_string(), version, state };
+        self.daemon.leave(self.own.clone());
+        self.gossip.tell_all(&members, &goodbye, LEAVING).await;
+    }
+}
+
+/// The members but this one.
+fn others(daemon: &ClusterDaemonHandle, own: &AtomrAddress) -> Vec<Address> {
+    let members = daemon.snapshot().state.members.into_iter();
+    members
+        .filter(|m| m.address != *own)
+        .filter_map(|m| Address::try_from(&m.address).ok())
+        .collect()
+}

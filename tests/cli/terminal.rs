@@ -1,0 +1,112 @@
+//! The tool on a terminal: a real pseudo-terminal, and an emulator that says what is to be seen.
+
+use std::io::{Read, Write};
+use std::num::NonZeroU16;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+use super::process::LIMIT;
+
+/// Killed when dropped.
+pub(crate) struct Terminal {
+    master: Box<dyn MasterPty + Send>,
+    keys: Box<dyn Write + Send>,
+    child: Box<dyn Child + Send + Sync>,
+    seen: Arc<Mutex<vt100::Parser>>,
+}
+
+impl Terminal {
+    pub(crate) fn start(dir: &Path, args: &[&str], columns: u16, rows: u16) -> Self {
+        let pty = native_pty_system().openpty(size(columns, rows)).unwrap();
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_cluster-quic"));
+        command.args(args);
+        command.cwd(dir);
+        command.env("TERM", "xterm-256color");
+        command.env_remove("NO_COLOR");
+        let child = pty.slave.spawn_command(command).unwrap();
+        // The slave stays open in the child alone, so that its end is seen here.
+        drop(pty.slave);
+        let parser = vt100::Parser::new(length(rows), length(columns), 0);
+        let seen = Arc::new(Mutex::new(parser));
+        let (mut reader, into) = (pty.master.try_clone_reader().unwrap(), Arc::clone(&seen));
+        std::thread::spawn(move || {
+            let mut buf = [0; 4096];
+            while let Ok(n @ 1..) = reader.read(&mut buf) {
+                into.lock().unwrap().process(&buf[..n]);
+            }
+        });
+        let keys = pty.master.take_writer().unwrap();
+        Self { master: pty.master, keys, child, seen }
+    }
+
+    /// What is to be seen, a line a row.
+    pub(crate) fn text(&self) -> String {
+        self.seen.lock().unwrap().screen().contents()
+    }
+
+    /// Waits until what is to be seen is as wanted.
+    #[track_caller]
+    pub(crate) fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let begin = Instant::now();
+        loop {
+            let text = self.text();
+            if wanted(&text) {
+                return text;
+            }
+            assert!(begin.elapsed() < LIMIT, "no {what} in:\n{text}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.keys.flush().unwrap();
+    }
+
+    pub(crate) fn resize(&self, columns: u16, rows: u16) {
+        self.seen.lock().unwrap().set_size(length(rows), length(columns));
+        self.master.resize(size(columns, rows)).unwrap();
+    }
+
+    /// Whether it is in the alternate screen, and whether its cursor is hidden.
+    pub(crate) fn is_taken(&self) -> (bool, bool) {
+        let seen = self.seen.lock().unwrap();
+        (seen.screen().alternate_screen(), seen.screen().hide_cursor())
+    }
+
+    /// How the line discipline is set: echo, line by line, ...
+    #[cfg(unix)]
+    pub(crate) fn settings(&self) -> String {
+        format!("{:?}", self.master.get_termios().unwrap())
+    }
+
+    #[track_caller]
+    pub(crate) fn end(&mut self) -> u32 {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.exit_code();
+            }
+            assert!(begin.elapsed() < LIMIT, "still runs:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn length(of: u16) -> NonZeroU16 {
+    NonZeroU16::new(of).unwrap()
+}
+
+fn size(columns: u16, rows: u16) -> PtySize {
+    PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

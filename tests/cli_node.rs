@@ -1,0 +1,178 @@
+//! `cluster-quic node`: real processes that find each other, on a terminal and without one.
+#![cfg(all(feature = "cli", target_os = "linux"))]
+
+mod cli;
+
+use cli::process::Running;
+use cli::terminal::Terminal;
+use cli::{Dir, run};
+use cluster_quic::DevCa;
+use rustix::process::Signal;
+
+/// A folder with certificates for this machine.
+fn certificates() -> Dir {
+    let dir = Dir::new();
+    let ca = DevCa::new("cli").unwrap();
+    ca.write_to(dir.path().join("certs"), "node", &["localhost", "127.0.0.1"]).unwrap();
+    dir
+}
+
+const ANY: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+#[test]
+fn two_nodes_find_each_other_and_drain_at_a_signal() {
+    let dir = certificates();
+    let (mut a, address) = Running::node(dir.path(), &ANY);
+    let (mut b, other) = Running::node(dir.path(), &["--join", &address]);
+    for node in [&a, &b] {
+        node.until("two members and gossip's round trip", |text| {
+            text.lines()
+                .any(|line| line.contains("2 of 2 up, 1 connected") && line.contains("gossip p50"))
+        });
+    }
+    b.until("the join", |text| text.contains("joined through cluster@127.0.0.1:"));
+
+    b.signal(Signal::TERM);
+    assert_eq!(b.end().code(), Some(0));
+    let said = b.out();
+    assert!(said.contains("SIGTERM: leaving the cluster, then draining"), "{said}");
+    assert!(said.contains("nothing lost"), "{said}");
+    // The other was told, and needed not find out.
+    let gone = format!("{} is no member any more", other.trim_start_matches("akka.quic://"));
+    a.until("the leave", |text| text.contains(&gone) && text.contains("1 of 1 up, 0 connected"));
+    assert!(!a.out().contains(&format!("{} is Down", other.trim_start_matches("akka.quic://"))));
+    a.signal(Signal::INT);
+    assert_eq!(a.end().code(), Some(0));
+    assert!(a.out().contains("SIGINT: leaving the cluster"));
+    assert!(!a.out().contains('\u{1b}'), "no colours where there is no terminal");
+}
+
+#[test]
+fn a_killed_member_is_downed_and_lines_can_be_json() {
+    let dir = certificates();
+    let (mut a, address) =
+        Running::node(dir.path(), &["--listen", "127.0.0.1:0", "--down-after", "1s"]);
+    let args = ["node", "--json", "--every", "100ms", "--join", &address];
+    let b = Running::start(dir.path(), &args);
+    b.until("two members", |text| {
+        text.lines().any(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["status"]["up"] == 2 && line["status"]["gossip_round_trip_ms"]["p99"].is_number()
+        })
+    });
+    a.until("two members", |text| text.contains("2 of 2 up, 1 connected"));
+    b.signal(Signal::KILL);
+    a.until("the downing", |text| {
+        text.contains("is quarantined") && text.contains("1 of 1 up, 0 connected")
+    });
+    a.signal(Signal::TERM);
+    assert_eq!(a.end().code(), Some(0));
+}
+
+#[test]
+fn a_node_that_finds_no_seed_says_so_and_tries_on() {
+    let dir = certificates();
+    let seed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let seed = format!("akka.quic://shop@{}", seed.local_addr().unwrap());
+    let (mut node, address) = Running::node(dir.path(), &["--join", &seed]);
+    assert!(address.starts_with("akka.quic://shop@"), "the seed's system: {address}");
+    node.until("the reason", |text| text.contains("cannot connect to shop@127.0.0.1"));
+    node.until("another try", |text| {
+        text.contains("no gossip from seed") && text.contains("trying on")
+    });
+    node.signal(Signal::TERM);
+    assert_eq!(node.end().code(), Some(0));
+}
+
+#[test]
+fn what_cannot_work_is_said_at_once() {
+    let dir = certificates();
+    let node = |args: &[&str]| run(dir.path(), &[&["node"], args].concat());
+    node(&["--listen", "0.0.0.0:0"]).expect(2).says(&["--advertise", "certificate"]);
+    node(&["--listen", "[::1]:0"]).expect(2).says(&["numeric IPv6", "--advertise"]);
+    node(&["--advertise", "[::1]:4400"]).expect(2).says(&["numeric IPv6"]);
+    node(&["--advertise", "localhost:x"]).expect(2).says(&["no port"]);
+    node(&["--join", "akka.tcp://a@b:1"]).expect(2).says(&["akka.quic"]);
+    node(&["--listen", "127.0.0.1:0", "--advertise", "other.host"]).expect(1).says(&["other.host"]);
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let held = std::net::UdpSocket::bind(&taken);
+    node(&["--listen", &taken]).expect(1).says(&["cannot open UDP socket"]);
+    drop(held);
+    node(&["--certs", "nowhere"]).expect(2).says(&["nowhere"]);
+}
+
+/// Every line fits, and the rules go from side to side.
+#[track_caller]
+fn assert_tidy(text: &str, columns: usize) {
+    let lines: Vec<_> = text.lines().collect();
+    let rules: Vec<_> = lines.iter().filter(|line| line.contains("───")).collect();
+    assert_eq!(rules.len(), 4, "{text}");
+    assert!(rules.iter().all(|rule| rule.chars().count() == columns), "{text}");
+    assert!(lines.iter().all(|line| line.chars().count() <= columns), "{text}");
+}
+
+#[test]
+fn the_live_view_shows_both_members_follows_the_size_and_leaves_the_terminal_as_it_was() {
+    let dir = certificates();
+    let (mut a, address) = Running::node(dir.path(), &ANY);
+    let args = ["node", "--join", &address, "--listen", "127.0.0.1:0"];
+    let mut terminal = Terminal::start(dir.path(), &args, 80, 24);
+    let complete = |text: &str| {
+        text.lines().any(|line| line.contains(" Up ") && line.contains("this node"))
+            && text.lines().any(|line| line.contains(" Up ") && line.contains(" connected "))
+            && text.contains("2 of 2 up")
+            && text.contains("connected")
+            && text.contains("p99")
+            && text.contains("joined through")
+    };
+    let small = terminal.until("both members", complete);
+    println!("{small}");
+    assert_tidy(&small, 80);
+    assert_eq!(terminal.is_taken(), (true, true));
+    let taken = terminal.settings();
+
+    terminal.resize(140, 40);
+    let wide = terminal.until("the wide view", |text| {
+        complete(text)
+            && text.contains("incarnation #")
+            && text.contains("incarnation  ")
+            && text
+                .lines()
+                .filter(|line| line.contains("───"))
+                .all(|rule| rule.chars().count() == 140)
+    });
+    println!("{wide}");
+    assert_tidy(&wide, 140);
+
+    terminal.resize(20, 5);
+    terminal.until("the tiny view", |text| text.lines().count() <= 5 && text.contains("akka"));
+    terminal.resize(80, 24);
+    terminal.until("the first view again", complete);
+
+    terminal.press("xyz");
+    terminal.press("q");
+    assert_eq!(terminal.end(), 0);
+    let left = terminal.until("the report", |text| text.contains("nothing lost"));
+    println!("{left}");
+    assert_eq!(terminal.is_taken(), (false, false));
+    assert_ne!(terminal.settings(), taken, "raw no more");
+    a.until("the leave", |text| text.contains("is no member any more"));
+    a.signal(Signal::TERM);
+    assert_eq!(a.end().code(), Some(0));
+}
+
+#[test]
+fn ctrl_c_and_sigterm_end_the_live_view_too() {
+    let dir = certificates();
+    let mut terminal =
+        Terminal::start(dir.path(), &["node", "--listen", "127.0.0.1:0", "--system", "x"], 80, 24);
+    let before = terminal.settings();
+    terminal.until("the member", |text| text.contains("1 of 1 up"));
+    assert_ne!(terminal.settings(), before, "raw");
+    terminal.press("\u{3}");
+    assert_eq!(terminal.end(), 0);
+    terminal.until("the report", |text| text.contains("nothing lost"));
+    assert_eq!(terminal.is_taken(), (false, false));
+    assert_eq!(terminal.settings(), before);
+}
