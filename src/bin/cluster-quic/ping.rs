@@ -112,6 +112,9 @@ impl Ping {
         ours: &Description,
         outcome: &mut Outcome,
     ) -> Result<(), Failure> {
+        // Before the first limit begins: the first random number of a process takes a tenth of a second of
+        // work, and seconds on a busy machine.
+        let port = self.port()?;
         let Some(addresses) = self.resolve(outcome).await? else { return Ok(()) };
         let answered = match self.ask(&addresses, outcome).await? {
             Asked::Answered(to) => Some(to),
@@ -120,7 +123,7 @@ impl Ping {
         };
         // Dialled is what has answered: a machine may have names for IPv6 addresses, and no IPv6.
         let tried = answered.map_or(addresses.clone(), |to| vec![to]);
-        let node = self.node(identity, &tried)?;
+        let node = self.node(identity, &tried, port)?;
         let result = tokio::select! {
             result = self.associate(&node, ours, &addresses, answered, outcome) => result,
             _ = tokio::signal::ctrl_c() => {
@@ -200,13 +203,21 @@ impl Ping {
         Ok(Asked::Refused)
     }
 
-    /// A node for the moment. Its address has a name that its certificate covers, and a port at which no
-    /// node is: the system's choice could be that of a real node with this certificate, whose place in the
-    /// pinged node's memory this one would take.
+    /// The port that is claimed: one at which no node is. The system's choice could be that of a real node
+    /// with this certificate, whose place in the pinged node's memory this one would take.
+    fn port(&self) -> Result<u16, Failure> {
+        let mut random = [0; 2];
+        rand::fill(&mut random).map_err(|_| Failure::wrong("no random numbers"))?;
+        let port = 1 + u16::from_be_bytes(random) % 1022;
+        Ok(if port >= self.address.port() { port + 1 } else { port })
+    }
+
+    /// A node for the moment, with a name that its certificate covers.
     fn node(
         &self,
         identity: &Identity,
         addresses: &[SocketAddr],
+        port: u16,
     ) -> Result<ClusterTransport, Failure> {
         let any = match addresses.iter().any(SocketAddr::is_ipv6) {
             true => Ipv6Addr::UNSPECIFIED.into(),
@@ -214,10 +225,6 @@ impl Ping {
         };
         let plain = identity.names().iter().find(|name| !name.starts_with('*'));
         let host = plain.or(identity.names().first()).map(|name| name.replacen('*', "ping", 1));
-        let mut random = [0; 2];
-        rand::fill(&mut random).map_err(|_| Failure::wrong("no random numbers"))?;
-        let port = 1 + u16::from_be_bytes(random) % 1022;
-        let port = if port >= self.address.port() { port + 1 } else { port };
         let config = Config::builder(self.address.system())
             .cluster(self.cluster.as_deref().unwrap_or(self.address.system()))
             .bind(SocketAddr::new(any, 0))
