@@ -1,6 +1,7 @@
 //! QUIC: one UDP socket per node, on which it dials and accepts; one connection per link, one
 //! unidirectional stream per lane.
 
+mod closed;
 mod congestion;
 #[cfg(feature = "custom-socket")]
 mod forgiving;
@@ -29,6 +30,7 @@ use crate::config::Config;
 use crate::error::{AssociationError, BindError};
 use crate::link::{Backend, Incoming};
 use crate::tls::{Identity, ShownBy, bare_host};
+use closed::Closed;
 #[cfg(feature = "custom-socket")]
 use forgiving::Forgiving;
 use generation::{Generation, Present};
@@ -57,6 +59,9 @@ const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// How long the last packets of closed connections may take to leave. quinn would keep each connection for
 /// three probe timeouts, to answer late packets; the peers that said goodbye have no more of them.
 const LINGER: Duration = Duration::from_millis(200);
+
+/// How long quinn's tasks may take to let go of the socket then: until they have all run once.
+const FREED: Duration = Duration::from_secs(2);
 
 /// A socket of the caller's own, for
 /// [`ClusterTransport::bind_socket`](crate::ClusterTransport::bind_socket).
@@ -311,15 +316,23 @@ impl Backend for QuicBackend {
         let endpoint = self.endpoint.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(endpoint) = endpoint else { return };
         endpoint.close(VarInt::from_u32(0), b"");
+        let idle = timeout(LINGER, endpoint.wait_idle()).await.is_ok();
+        if let (false, Ok(local)) = (idle, endpoint.local_addr()) {
+            // quinn holds the socket as long as any connection, which is seconds for a peer that is far away
+            // or hardly runs, and the next node could not have the address. It listens on the previous
+            // socket too, so the real one goes with the second change.
+            for _ in 0..2 {
+                let _ = endpoint.rebind_abstract(Arc::new(Closed(local)));
+            }
+        }
+        drop(endpoint);
+        // quinn closes the socket in tasks of its own, which nothing else tells the end of.
         let freed = async {
-            endpoint.wait_idle().await;
-            drop(endpoint);
-            // quinn closes the socket in a task of its own, which nothing else tells the end of.
             while self.socket.strong_count() > 0 {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        let _ = timeout(LINGER, freed).await;
+        let _ = timeout(FREED, freed).await;
     }
 }
 

@@ -1,14 +1,18 @@
 //! Row 14: a node drains.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_quic::ShutdownReport;
-use tokio::time::{Instant, sleep};
+use cluster_quic::{ClusterTransport, Config, CustomSocket, Runtime, ShutdownReport, gossip_inbox};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::strangers::lone;
 use super::{MS, SECS, associated, pair};
+use crate::identity::{Ca, HOST};
 use crate::network::Pipe;
 use crate::seeds::simulate;
-use crate::world::World;
+use crate::sink::Sink;
+use crate::world::{World, socket_address};
 
 const TELLS: u64 = 10_000;
 
@@ -165,4 +169,34 @@ fn row_14_both_drain_at_once() {
             world.quiet(SECS(10)).await;
         });
     }
+}
+
+/// quinn keeps a closed connection for three probe timeouts, and would keep the socket as long.
+#[test]
+fn row_14_a_shutdown_frees_the_socket_however_far_the_peers_are() {
+    simulate(async || {
+        let ca = Ca::new();
+        let mut world = lone(&ca);
+        for (to, from) in [(0, 1), (1, 0)] {
+            world.change(from, to, |pipe| pipe.delay = MS(300));
+        }
+        let config = Config::builder("sim")
+            .runtime(Runtime::Simulated)
+            .incarnation(100)
+            .advertise_host(HOST)
+            .build()
+            .unwrap();
+        let socket = world.network().socket(socket_address(1));
+        let open = Arc::downgrade(&socket);
+        let socket = CustomSocket { socket, seed: None };
+        let node = ClusterTransport::bind_socket(config, &ca.identity(), socket).unwrap();
+        node.start(gossip_inbox::<u64>(16).0, Arc::new(Sink::default())).unwrap();
+        assert_eq!(world.tell(0, 1, 100, 1_000), 100);
+        let peer = world.nodes[0].life().peer(1).clone();
+        timeout(SECS(10), peer.flush()).await.expect("acknowledged").unwrap();
+        let begin = Instant::now();
+        node.shutdown(SECS(5)).await;
+        println!("row 14: shut down in {:?}", begin.elapsed());
+        assert_eq!(open.strong_count(), 0, "the socket is closed");
+    });
 }
