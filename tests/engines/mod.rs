@@ -203,9 +203,9 @@ impl Drop for Backlog {
     }
 }
 
-fn pairs<'a>(
-    nodes: &'a [ClusterTransport],
-) -> impl Iterator<Item = (&'a ClusterTransport, &'a ClusterTransport)> {
+fn pairs(
+    nodes: &[ClusterTransport],
+) -> impl Iterator<Item = (&ClusterTransport, &ClusterTransport)> {
     let all = nodes.iter().flat_map(move |from| nodes.iter().map(move |to| (from, to)));
     all.filter(|(from, to)| from.address() != to.address())
 }
