@@ -147,7 +147,10 @@ mod tests {
         Seen { address, session, samples }
     }
 
-    fn update(totals: &mut Totals, peers: Vec<Seen>) -> (Vec<(Whose, u64)>, Vec<(Whose, f64)>) {
+    type Labelled<T> = Vec<(Whose, T)>;
+
+    /// Counters, and the gauge of what is queued.
+    fn update(totals: &mut Totals, peers: Vec<Seen>) -> (Labelled<u64>, Labelled<f64>) {
         let shown = totals.update(peers, Samples::default());
         let counters = shown.counters.into_iter().map(|((whose, _), value)| (whose, value));
         let queued = shown.gauges.into_iter().filter(|((_, s), _)| *s == series(&t::QUEUED));
