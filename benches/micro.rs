@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +17,7 @@ use cluster_quic::{ClusterFrame, RemoteTellRef};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 
 /// Payloads, as `benches/throughput` has them.
 const PAYLOADS: [(&str, usize); 3] = [("64B", 64), ("1KiB", 1024), ("64KiB", 64 * 1024)];
@@ -182,11 +185,26 @@ fn association(c: &mut Criterion) {
     group.finish();
 }
 
+/// What the span around each of a lane's tasks costs, per poll: one poll moves many tells.
+fn spans(c: &mut Criterion) {
+    let mut group = c.benchmark_group("a task's poll");
+    let mut bench = |name: &str, mut task: Pin<Box<dyn Future<Output = ()>>>| {
+        let mut context = Context::from_waker(Waker::noop());
+        group.bench_function(name, |b| b.iter(|| black_box(task.as_mut().poll(&mut context))));
+    };
+    let span = || tracing::error_span!("lane", lane = "tell 3", direction = "send");
+    bench("without a span", Box::pin(std::future::pending()));
+    bench("in a span, no subscriber", Box::pin(std::future::pending().instrument(span())));
+    tracing::subscriber::with_default(tracing_subscriber::registry(), || {
+        bench("in a span, a subscriber", Box::pin(std::future::pending().instrument(span())));
+    });
+}
+
 criterion_group! {
     name = micro;
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = frames, gossip, queue, lane, association
+    targets = frames, gossip, queue, lane, association, spans
 }
 criterion_main!(micro);

@@ -147,9 +147,10 @@ mod tests {
         Seen { address, session, samples }
     }
 
-    type Shown<T> = Vec<(Whose, T)>;
+    type Labelled<T> = Vec<(Whose, T)>;
 
-    fn update(totals: &mut Totals, peers: Vec<Seen>) -> (Shown<u64>, Shown<f64>) {
+    /// Counters, and the gauge of what is queued.
+    fn update(totals: &mut Totals, peers: Vec<Seen>) -> (Labelled<u64>, Labelled<f64>) {
         let shown = totals.update(peers, Samples::default());
         let counters = shown.counters.into_iter().map(|((whose, _), value)| (whose, value));
         let queued = shown.gauges.into_iter().filter(|((_, s), _)| *s == series(&t::QUEUED));
