@@ -15,8 +15,8 @@ use atomr_cluster::GossipPdu;
 use aws_lc_rs::rand;
 use clap::Args;
 use cluster_quic::{
-    Address, ClusterTransport, Config, Event, Events, Gossip, Identity, MAX_FRAME, Peer,
-    RemoteMessageSink, RemoteTellRef, gossip_inbox,
+    Address, ClusterTransport, Config, Event, Events, Gossip, Identity, LostReason, MAX_FRAME,
+    Peer, RemoteMessageSink, RemoteTellRef, gossip_inbox,
 };
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
@@ -246,9 +246,16 @@ impl LoadArgs {
             .advertise_port(port)
             .dial_timeout(self.patience.min(Duration::from_secs(5)))
             .retention(self.patience.max(Duration::from_millis(100)))
+            .idle_timeout(self.silence())
+            .keep_alive(self.silence() / 5)
             .build()
             .map_err(Failure::usage)?;
         ClusterTransport::bind(config, identity).map_err(Failure::wrong)
+    }
+
+    /// Silence after which the node is taken for gone.
+    fn silence(&self) -> Duration {
+        self.patience.clamp(Duration::from_secs(2), Duration::from_secs(10))
     }
 
     fn plan(&self) -> Plan {
@@ -341,7 +348,7 @@ impl Run<'_> {
                         (acknowledged, progress_at) = (tells.acknowledged_frames, now);
                     }
                     // Longer than tells are kept: if the node is away, they are reported lost before.
-                    if now - progress_at > self.args.patience + LEAVE {
+                    if now - progress_at > self.args.silence() + self.args.patience + LEAVE {
                         break Ending::Failed(format!(
                             "nothing was acknowledged for {}",
                             crate::figures::span(now - progress_at)
@@ -354,7 +361,13 @@ impl Run<'_> {
                     self.look(&mut turn, Phase::Load { done, ending: ends_by.is_some() }, begin);
                 }
                 Some(gossip) = self.received.recv() => self.meter.heard(gossip),
-                Some(event) = self.events.recv() => self.happened(&event),
+                Some(event) = self.events.recv() => {
+                    self.happened(&event);
+                    // What is sent now would only be lost as well.
+                    if let Event::TellsLost { reason: LostReason::Expired, .. } = event {
+                        break Ending::Failed("the node could not be reached any more".into());
+                    }
+                }
                 _ = stop.wait() => {
                     if ends_by.is_some() {
                         break Ending::Interrupted;
