@@ -192,6 +192,7 @@ fn a_certificate_of_another_ca() {
     dir.write("ca.pem", other.certificate());
     let report = check(&dir, &["--json"]).expect(1).json();
     assert_eq!(wrongs(&report), ["issuer", "dates", "usages"]);
+    check(&dir, &[]).expect(1).says(&["✗ issuer not signed by a CA of ca.pem"]);
 }
 
 #[test]

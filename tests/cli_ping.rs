@@ -5,8 +5,9 @@ mod cli;
 #[path = "cli/odd_server.rs"]
 mod odd_server;
 
+use std::cell::RefCell;
 use std::net::UdpSocket;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cli::{Dir, Ran, command, run};
@@ -15,7 +16,6 @@ use cluster_quic::{
     Event, Events, PeerState, RecordingSink, gossip_inbox,
 };
 use odd_server::OddServer;
-use tracing_subscriber::fmt::MakeWriter;
 
 const HOST: &str = "127.0.0.1";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -70,15 +70,18 @@ impl Scene {
 
     /// The next event that is as wanted.
     async fn event<T>(&mut self, wanted: impl Fn(&Event) -> Option<T>) -> T {
+        let mut others = Vec::new();
         let found = async {
             loop {
                 let event = self.events.recv().await.expect("the node lives");
                 if let Some(found) = wanted(&event) {
                     return found;
                 }
+                others.push(event);
             }
         };
-        tokio::time::timeout(LIMIT, found).await.expect("the event comes")
+        let found = tokio::time::timeout(LIMIT, found).await;
+        found.unwrap_or_else(|_| panic!("it did not come, only {others:#?}"))
     }
 
     fn port(&self) -> u16 {
@@ -108,12 +111,11 @@ fn failed_at(ran: &Ran) -> String {
 /// In one thread, so that what the node logs can be caught.
 #[tokio::test]
 async fn a_ping_says_all_and_disturbs_nobody() {
-    let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::INFO)
         .with_ansi(false)
-        .with_writer(log.clone());
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+        .with_writer(|| ThreadLog);
+    tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
     let mut scene =
         Scene::with(&[HOST, "b.test"], |config| config.tell_lanes(3).stream_window(128 * 1024));
     scene.ping(&[]).await.expect(0).says(&[
@@ -154,7 +156,7 @@ async fn a_ping_says_all_and_disturbs_nobody() {
         }
     };
     tokio::time::timeout(LIMIT, idle).await.expect("nothing more to do with it");
-    let log = log.text();
+    let log = String::from_utf8(LOG.take()).unwrap();
     assert!(log.contains("peer up"), "it is caught: {log}");
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
@@ -185,11 +187,24 @@ async fn json_has_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_at_once_and_one_after_the_other() {
     let mut scene = Scene::new();
-    let pings = async {
-        tokio::join!(scene.ping(&[]), scene.ping(&[]), scene.ping(&["--json"]));
-        scene.ping(&[]).await.expect(0);
+    // Each with a name of its own: the ports are drawn at random, and might be the same.
+    let names = ["one.test", "two.test", "three.test"];
+    for name in names {
+        let issued = scene.ca.issue(&[name]).unwrap();
+        scene.dir.write(&format!("{name}.pem"), issued.chain);
+        scene.dir.write(&format!("{name}-key.pem"), issued.key);
+    }
+    let address = scene.node.address().to_string();
+    let ping = |name: &'static str| {
+        let (address, dir) = (address.clone(), scene.dir.path().to_owned());
+        let run = move || run(&dir, &["ping", &address, "--certs", ".", "--as", name]);
+        tokio::task::spawn_blocking(run)
     };
-    pings.await;
+    let all = names.map(ping);
+    for ping in all {
+        ping.await.unwrap().expect(0);
+    }
+    scene.ping(&[]).await.expect(0);
     for _ in 0..4 {
         let left = scene.event(|event| match event {
             Event::PeerDown { reason, .. } => Some(reason.clone()),
@@ -212,7 +227,8 @@ async fn a_name_that_does_not_resolve() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_listens() {
     let scene = Scene::new();
-    let port = UdpSocket::bind((HOST, 0)).unwrap().local_addr().unwrap().port();
+    // None that the system gives out: another test could have it in a moment.
+    let port = 1;
     let address = format!("akka.quic://demo@127.0.0.1:{port}");
     let ran = scene.ping_at(&address, &[]).await.expect(1);
     ran.says(&[&format!("✗ QUIC 127.0.0.1:{port}: port unreachable (ICMP)"), "is the node up"]);
@@ -471,31 +487,20 @@ async fn addresses_of_both_families() {
     let _: &Address = scene.node.address();
 }
 
-/// What is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
+thread_local! {
+    /// What is logged in this thread: other tests run beside.
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-impl std::io::Write for Log {
+struct ThreadLog;
+
+impl std::io::Write for ThreadLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
+        LOG.with_borrow_mut(|log| log.extend(bytes));
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }

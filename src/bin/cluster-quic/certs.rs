@@ -38,7 +38,7 @@ Examples:
   cluster-quic certs issue localhost 127.0.0.1 ::1
   cluster-quic certs issue --as node-a node-a.lan 192.0.2.7
   cluster-quic certs show certs/node-a.pem
-  cluster-quic certs check --cert node.pem --key node-key.pem --ca ca.pem --name node-a.lan
+  cluster-quic certs check --as node-a --name node-a.lan
 
 Exit codes: 0 all is well, 1 something is wrong with what was checked, 2 the command line is.";
 
@@ -108,8 +108,8 @@ struct Show {
 Says all that is wrong, not only the first.
 
 Examples:
-  cluster-quic certs check --certs certs --as node-a
-  cluster-quic certs check --cert node.pem --key node-key.pem --ca ca.pem --name node-a.lan
+  cluster-quic certs check --as node-a --name node-a.lan
+  cluster-quic certs check --cert node.pem --key node-key.pem --ca ca.pem
 
 Exit codes: 0 a node can work with them, 1 something is wrong, 2 usage.")]
 struct Check {

@@ -11,28 +11,30 @@ use crate::failure::Failure;
 /// The folder that `certs` writes to.
 pub(crate) const CERTS: &str = "certs";
 
+/// Of their own, so that it does not swallow the options that follow.
+const HEADING: &str = "Certificates";
+
 /// Whose certificates: three files, or a folder that `certs` wrote.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Certificates")]
 pub(crate) struct IdentityArgs {
     /// Folder with ca.pem, NAME.pem and NAME-key.pem, as `certs` writes it [default: certs]
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["cert", "key", "ca"])]
+    #[arg(long, help_heading = HEADING, value_name = "DIR", conflicts_with_all = ["cert", "key", "ca"])]
     certs: Option<PathBuf>,
 
     /// Which NAME of that folder; needed only if it holds several
-    #[arg(long = "as", value_name = "NAME", conflicts_with_all = ["cert", "key", "ca"])]
+    #[arg(long = "as", help_heading = HEADING, value_name = "NAME", conflicts_with_all = ["cert", "key", "ca"])]
     name: Option<String>,
 
     /// This node's certificate, then intermediates (PEM); with --key and --ca
-    #[arg(long, value_name = "FILE", requires_all = ["key", "ca"])]
+    #[arg(long, help_heading = HEADING, value_name = "FILE", requires_all = ["key", "ca"])]
     cert: Option<PathBuf>,
 
     /// The private key of that certificate (PEM)
-    #[arg(long, value_name = "FILE", requires_all = ["cert", "ca"])]
+    #[arg(long, help_heading = HEADING, value_name = "FILE", requires_all = ["cert", "ca"])]
     key: Option<PathBuf>,
 
     /// The CA certificates to trust (PEM)
-    #[arg(long, value_name = "FILE", requires_all = ["cert", "key"])]
+    #[arg(long, help_heading = HEADING, value_name = "FILE", requires_all = ["cert", "key"])]
     ca: Option<PathBuf>,
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::rand;
 use clap::Args;
 use cluster_quic::{
-    Address, AssociationError, ClusterTransport, Config, Event, Events, Identity, Peer, Runtime,
+    Address, AssociationError, ClusterTransport, Config, Event, Events, Identity, Peer,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -80,7 +80,7 @@ shuts down. Nothing is sent to its actors.
 Examples:
   cluster-quic ping akka.quic://demo@127.0.0.1:4400
   cluster-quic ping akka.quic://demo@node-a.lan:4400 --certs certs --as node-b
-  cluster-quic ping akka.quic://demo@node-a.lan:4400 --json --count 1 --timeout 2s
+  cluster-quic ping akka.quic://demo@node-a.lan:4400 --json -c 1 -t 2s
 
 Exit codes: 0 associated, 1 not (the last line says why), 2 usage.";
 
@@ -112,16 +112,24 @@ impl Ping {
         ours: &Description,
         outcome: &mut Outcome,
     ) -> Result<(), Failure> {
+        // Before the first limit begins: the first random number of a process takes a tenth of a second of
+        // work, and seconds on a busy machine.
+        let port = self.port()?;
         let Some(addresses) = self.resolve(outcome).await? else { return Ok(()) };
         let answered = match self.ask(&addresses, outcome).await? {
             Asked::Answered(to) => Some(to),
             Asked::Nothing => None,
             Asked::Refused => return Ok(()),
         };
-        let node = self.node(identity, &addresses)?;
+        // Dialled is what has answered: a machine may have names for IPv6 addresses, and no IPv6.
+        let tried = answered.map_or(addresses.clone(), |to| vec![to]);
+        let node = self.node(identity, &tried, port)?;
         let result = tokio::select! {
             result = self.associate(&node, ours, &addresses, answered, outcome) => result,
-            _ = tokio::signal::ctrl_c() => Err(Failure::wrong("interrupted")),
+            _ = tokio::signal::ctrl_c() => {
+                self.settle(&node).await;
+                Err(Failure::wrong("interrupted"))
+            }
         };
         // Whatever came of it, the node hears a goodbye.
         node.shutdown(LEAVE).await;
@@ -195,13 +203,21 @@ impl Ping {
         Ok(Asked::Refused)
     }
 
-    /// A node for the moment. Its address has a name that its certificate covers, and a port at which no
-    /// node is: the system's choice could be that of a real node with this certificate, whose place in the
-    /// pinged node's memory this one would take.
+    /// The port that is claimed: one at which no node is. The system's choice could be that of a real node
+    /// with this certificate, whose place in the pinged node's memory this one would take.
+    fn port(&self) -> Result<u16, Failure> {
+        let mut random = [0; 2];
+        rand::fill(&mut random).map_err(|_| Failure::wrong("no random numbers"))?;
+        let port = 1 + u16::from_be_bytes(random) % 1022;
+        Ok(if port >= self.address.port() { port + 1 } else { port })
+    }
+
+    /// A node for the moment, with a name that its certificate covers.
     fn node(
         &self,
         identity: &Identity,
         addresses: &[SocketAddr],
+        port: u16,
     ) -> Result<ClusterTransport, Failure> {
         let any = match addresses.iter().any(SocketAddr::is_ipv6) {
             true => Ipv6Addr::UNSPECIFIED.into(),
@@ -209,17 +225,12 @@ impl Ping {
         };
         let plain = identity.names().iter().find(|name| !name.starts_with('*'));
         let host = plain.or(identity.names().first()).map(|name| name.replacen('*', "ping", 1));
-        let mut random = [0; 2];
-        rand::fill(&mut random).map_err(|_| Failure::wrong("no random numbers"))?;
-        let port = 1 + u16::from_be_bytes(random) % 1022;
-        let port = if port >= self.address.port() { port + 1 } else { port };
         let config = Config::builder(self.address.system())
             .cluster(self.cluster.as_deref().unwrap_or(self.address.system()))
             .bind(SocketAddr::new(any, 0))
             .advertise_host(host.unwrap_or_default())
             .advertise_port(port)
             .dial_timeout(self.timeout)
-            .runtime(Runtime::Current)
             .build()
             .map_err(Failure::usage)?;
         ClusterTransport::bind(config, identity).map_err(Failure::wrong)
@@ -270,6 +281,20 @@ impl Ping {
         }
         outcome.line(line)?;
         Ok(())
+    }
+
+    /// Lets a dial that is under way come to its end. One that is given up while the node says yes to it
+    /// ends there as superseded, and not with a goodbye, so that the node would dial back.
+    async fn settle(&self, node: &ClusterTransport) {
+        let mut events = node.events();
+        let Ok(peer) = node.peer(&self.address) else { return };
+        let settled = async {
+            tokio::select! {
+                _ = peer.connect() => {}
+                _ = failed(&mut events) => {}
+            }
+        };
+        let _ = timeout(LEAVE, settled).await;
     }
 
     async fn measure(

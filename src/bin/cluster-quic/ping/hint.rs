@@ -99,7 +99,7 @@ fn certificate(failure: &CertificateFailure, known: &Known<'_>) -> Line {
 fn refused_here(problem: &P, detail: &str, known: &Known<'_>) -> Line {
     let host = known.address.host();
     let issuer = known.theirs.map(|theirs| theirs.issuer.as_str());
-    let of_issuer = issuer.map_or(String::new(), |issuer| format!(", {issuer}"));
+    let of_issuer = issuer.map_or(String::new(), |issuer| format!(", {issuer},"));
     let (text, hint) = match problem {
         P::UnknownIssuer | P::BadSignature => (
             format!(
