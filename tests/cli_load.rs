@@ -75,7 +75,7 @@ fn a_rate_and_a_time_are_kept_and_the_table_says_so() {
     let sent = ran.out.lines().find(|line| line.contains("sent")).unwrap();
     let tells: u64 = sent.split_whitespace().nth(1).unwrap().parse().unwrap();
     // As the clock allows; a busy machine may be late, and never early.
-    assert!((10..=301).contains(&tells), "{sent}");
+    assert!((10..=300).contains(&tells), "{sent}");
     ran.says(&["tells of 64 B to 8 targets", "lost none", "gossip, there and back", "under load"]);
     let said = received(&mut node);
     assert!(said.contains(&format!("received: {tells} tells")), "{said}");
@@ -110,14 +110,9 @@ fn what_a_killed_node_had_not_acknowledged_is_lost_with_its_reason() {
     let mut loading = Running::start(dir.path(), &load(&address, &args));
     node.until("tells", |text| text.contains(" in ") && text.contains("MB/s, out"));
     node.signal(Signal::KILL);
-    // Sending goes on, and its tells are lost, until somebody ends it.
-    let begin = std::time::Instant::now();
-    while !loading.err().contains("lost in lane") {
-        assert!(begin.elapsed() < cli::process::LIMIT, "{}", loading.err());
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    loading.signal(Signal::INT);
+    // It gives up by itself, long before its time.
     assert_eq!(loading.end().code(), Some(1));
+    assert!(loading.err().contains("could not be reached for too long"), "{}", loading.err());
     let outcome: Value = serde_json::from_str(&loading.out()).unwrap();
     assert!(outcome["lost"]["expired"].as_u64().unwrap() > 0, "{outcome:#}");
     let number = |of: &str| outcome[of]["tells"].as_u64().unwrap();
@@ -153,7 +148,7 @@ fn the_bar_on_a_terminal_gives_way_to_the_table() {
     let idle = terminal.until("the idle phase", |text| text.contains("idle") && text.contains('%'));
     println!("{idle}");
     let sending = terminal.until("the bar", |text| {
-        text.contains("sending") && text.contains('█') && text.contains("load p50")
+        text.contains("sending") && text.contains('█') && text.contains("(idle ")
     });
     println!("{sending}");
     assert!(sending.lines().all(|line| line.chars().count() <= 80), "{sending}");

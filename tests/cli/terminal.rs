@@ -44,7 +44,14 @@ impl Terminal {
 
     /// What is to be seen, a line a row.
     pub(crate) fn text(&self) -> String {
-        self.seen.lock().unwrap().screen().contents()
+        let seen = self.seen.lock().unwrap();
+        let (_, columns) = seen.screen().size();
+        let rows = seen.screen().rows(0, columns.get());
+        rows.map(|row| row.trim_end().to_owned())
+            .collect::<Vec<_>>()
+            .join("\n")
+            .trim_end()
+            .to_owned()
     }
 
     /// Waits until what is to be seen is as wanted.

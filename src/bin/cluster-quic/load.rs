@@ -1,47 +1,38 @@
 //! `cluster-quic load`: tells to a node, and how its gossip fares meanwhile.
 //!
-//! `sender` sends, `meter` measures gossip, `progress` shows how far it is, `outcome` is what comes out.
+//! `sender` sends while `run` looks, `meter` measures gossip, `progress` shows how far it is, `outcome` is what
+//! comes out.
 
 mod meter;
 mod outcome;
 mod progress;
+mod run;
 mod sender;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use atomr_cluster::GossipPdu;
 use aws_lc_rs::rand;
 use clap::Args;
 use cluster_quic::{
-    Address, ClusterTransport, Config, Event, Events, Gossip, Identity, MAX_FRAME, Peer,
-    RemoteMessageSink, RemoteTellRef, gossip_inbox,
+    Address, ClusterTransport, Config, Event, Events, Identity, MAX_FRAME, Peer, RemoteMessageSink,
+    RemoteTellRef, gossip_inbox,
 };
-use tokio::sync::mpsc::Receiver;
-use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::failure::Failure;
 use crate::identity::{IdentityArgs, duration};
 use crate::stop::Stop;
-use crate::words;
 use meter::Meter;
 use outcome::{Ending, Outcome};
-use progress::{Phase, Progress};
+use progress::Progress;
+use run::Run;
 use sender::Plan;
-
-/// How often gossip is measured.
-const PROBE: Duration = Duration::from_millis(20);
-
-/// How often progress is shown, in probes.
-const SHOW: u32 = 5;
 
 /// What ending takes at most, after an interruption and in general.
 const LEAVE: Duration = Duration::from_secs(5);
-
-/// How long the last answers on the gossip lane are waited for.
-const SETTLE: Duration = Duration::from_millis(500);
 
 /// The largest payload: a frame has a path and lengths besides.
 const MAX_SIZE: u64 = MAX_FRAME as u64 - 1024;
@@ -246,9 +237,16 @@ impl LoadArgs {
             .advertise_port(port)
             .dial_timeout(self.patience.min(Duration::from_secs(5)))
             .retention(self.patience.max(Duration::from_millis(100)))
+            .idle_timeout(self.silence())
+            .keep_alive(self.silence() / 5)
             .build()
             .map_err(Failure::usage)?;
         ClusterTransport::bind(config, identity).map_err(Failure::wrong)
+    }
+
+    /// Silence after which the node is taken for gone.
+    fn silence(&self) -> Duration {
+        self.patience.clamp(Duration::from_secs(2), Duration::from_secs(10))
     }
 
     fn plan(&self) -> Plan {
@@ -264,148 +262,6 @@ impl LoadArgs {
             targets: self.targets,
         }
     }
-}
-
-/// The run itself: one task that looks, beside the one that sends.
-struct Run<'a> {
-    args: &'a LoadArgs,
-    peer: &'a Peer,
-    events: Events,
-    received: Receiver<Gossip<GossipPdu>>,
-    meter: Meter,
-    progress: Progress,
-    /// Whether the connection was lost in between.
-    cut: bool,
-}
-
-impl Run<'_> {
-    /// Idle, then under load; returns how it ended, how long the sending took until the last
-    /// acknowledgement, and how long it was idle.
-    async fn all(&mut self, stop: &mut Stop) -> (Ending, Duration, Duration) {
-        let begin = Instant::now();
-        let ending = self.idle(stop).await;
-        let idle = begin.elapsed();
-        if ending != Ending::Done {
-            return (ending, Duration::ZERO, idle);
-        }
-        self.settle().await;
-        let begin = Instant::now();
-        self.meter.load_begins(begin);
-        let ending = self.load(stop, begin).await;
-        let took = begin.elapsed();
-        self.settle().await;
-        (ending, took, idle)
-    }
-
-    async fn idle(&mut self, stop: &mut Stop) -> Ending {
-        if self.args.no_gossip {
-            return Ending::Done;
-        }
-        let (begin, mut tick, mut turn) = (Instant::now(), ticks(), 0);
-        let end = sleep_until((begin + self.args.idle).into());
-        tokio::pin!(end);
-        loop {
-            tokio::select! {
-                () = &mut end => return Ending::Done,
-                _ = tick.tick() => {
-                    let phase = Phase::Idle { done: begin.elapsed().div_duration_f64(self.args.idle) };
-                    self.look(&mut turn, phase, begin);
-                }
-                Some(gossip) = self.received.recv() => self.meter.heard(gossip),
-                Some(event) = self.events.recv() => self.happened(&event),
-                _ = stop.wait() => return Ending::Interrupted,
-            }
-        }
-    }
-
-    async fn load(&mut self, stop: &mut Stop, begin: Instant) -> Ending {
-        let plan = self.args.plan();
-        let (stopping, stopped) = watch::channel(false);
-        let mut sending = tokio::spawn(sender::send(self.peer.clone(), plan, stopped));
-        let (mut tick, mut turn) = (ticks(), 0);
-        let (mut acknowledged, mut progress_at) = (0, begin);
-        let mut ends_by: Option<Instant> = None;
-        let ending = loop {
-            tokio::select! {
-                done = &mut sending => break match done {
-                    Ok(Ok(())) if ends_by.is_some() => Ending::Interrupted,
-                    Ok(Ok(())) => Ending::Done,
-                    Ok(Err(reason)) => Ending::Failed(reason),
-                    Err(error) => Ending::Failed(error.to_string()),
-                },
-                _ = tick.tick() => {
-                    let tells = self.peer.stats().tells();
-                    let now = Instant::now();
-                    // No tells wait: nothing to be acknowledged either.
-                    if tells.acknowledged_frames > acknowledged || tells.pending_frames() == 0 {
-                        (acknowledged, progress_at) = (tells.acknowledged_frames, now);
-                    }
-                    // Longer than tells are kept: if the node is away, they are reported lost before.
-                    if now - progress_at > self.args.patience + LEAVE {
-                        break Ending::Failed(format!(
-                            "nothing was acknowledged for {}",
-                            crate::figures::span(now - progress_at)
-                        ));
-                    }
-                    if ends_by.is_some_and(|by| now >= by) {
-                        break Ending::Interrupted;
-                    }
-                    let done = plan.done(begin.elapsed(), tells.accepted_frames);
-                    self.look(&mut turn, Phase::Load { done, ending: ends_by.is_some() }, begin);
-                }
-                Some(gossip) = self.received.recv() => self.meter.heard(gossip),
-                Some(event) = self.events.recv() => self.happened(&event),
-                _ = stop.wait() => {
-                    if ends_by.is_some() {
-                        break Ending::Interrupted;
-                    }
-                    stopping.send_replace(true);
-                    ends_by = Some(Instant::now() + LEAVE);
-                }
-            }
-        };
-        sending.abort();
-        ending
-    }
-
-    /// Waits for the last answers, if they come.
-    async fn settle(&mut self) {
-        let all = async {
-            while self.meter.is_waiting() {
-                let Some(gossip) = self.received.recv().await else { return };
-                self.meter.heard(gossip);
-            }
-        };
-        let _ = timeout(SETTLE, all).await;
-    }
-
-    fn look(&mut self, turn: &mut u32, phase: Phase, begin: Instant) {
-        if !self.args.no_gossip {
-            self.meter.probe();
-        }
-        if turn.is_multiple_of(SHOW) {
-            let stats = self.peer.stats();
-            self.progress.show(phase, &stats, &self.meter, self.args.size, begin.elapsed());
-        }
-        *turn = turn.wrapping_add(1);
-    }
-
-    fn happened(&mut self, event: &Event) {
-        self.cut |= matches!(event, Event::PeerDown { .. });
-        // That it is connected is no news.
-        if matches!(event, Event::PeerUp { .. }) && !self.cut {
-            return;
-        }
-        if let Some((_, text)) = words::describe(event) {
-            self.progress.say(&text);
-        }
-    }
-}
-
-fn ticks() -> tokio::time::Interval {
-    let mut tick = interval(PROBE);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    tick
 }
 
 #[cfg(test)]

@@ -285,8 +285,9 @@ fn finish(args: &NodeArgs, model: &Model, report: &ShutdownReport) -> Result<(),
         };
         writeln!(
             out,
-            "node {} ended after {}: drained in {:.2} s, {what}\n\
-             sent: {} tells acknowledged; received: {} tells ({}) for {LOAD}{others}",
+            "node {} ended after {}\n\
+             drained in {:.2} s, {what}; sent: {} tells acknowledged\n\
+             received: {} tells ({}) for {LOAD}{others}",
             model.address,
             crate::figures::span(model.age),
             report.took.as_secs_f64(),

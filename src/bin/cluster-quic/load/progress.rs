@@ -6,8 +6,8 @@ use std::time::Duration;
 use cluster_quic::{PeerState, PeerStats};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::meter::{Figures, Meter};
-use crate::figures::{bytes, delay, span, thousands};
+use super::meter::Meter;
+use crate::figures::{Percentiles, bytes, delay, span, thousands};
 
 /// Over how long rates are taken.
 const RATES_OVER: Duration = Duration::from_secs(1);
@@ -75,16 +75,21 @@ impl Progress {
         let [idle, load] = meter.figures();
         let now = match (stats.state, meter.waits()) {
             (PeerState::Connected, Some(waits)) if waits.as_secs() >= 1 => {
-                format!("no answer for {}", span(waits))
+                format!("silent {}", span(waits))
             }
             (PeerState::Connected, _) => meter.latest().map_or("-".into(), delay),
-            _ => format!("not connected for {}", span(stats.unreachable_for.unwrap_or_default())),
+            _ => format!("cut for {}", span(stats.unreachable_for.unwrap_or_default())),
         };
-        let of = |name, figures: Figures| match figures.of {
-            Some(of) => format!("   {name} p50 {} p99 {}", delay(of.p50), delay(of.p99)),
-            None => String::new(),
+        text += &format!(" gossip   {now:>8}");
+        let figure = |name, of: fn(&Percentiles) -> Duration| match (&load.of, &idle.of) {
+            (Some(load), Some(idle)) => {
+                format!("   {name} {} (idle {})", delay(of(load)), delay(of(idle)))
+            }
+            (Some(one), None) | (None, Some(one)) => format!("   {name} {}", delay(of(one))),
+            (None, None) => String::new(),
         };
-        text += &format!(" gossip   {now:>10}{}{}", of("idle", idle), of("load", load));
+        text += &figure("p50", |of| of.p50);
+        text += &figure("p99", |of| of.p99);
         self.bar.set_prefix(name);
         self.bar.set_position((done * STEPS as f64) as u64);
         self.bar.set_message(text);

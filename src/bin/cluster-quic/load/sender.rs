@@ -69,10 +69,14 @@ async fn send_all(peer: &Peer, plan: &Plan, begin: Instant) -> Result<(), String
     let payload: Vec<u8> = (0..plan.size).map(|place| place as u8).collect();
     let paths = paths.iter().cycle();
     for (number, target_path) in (0..plan.count.unwrap_or(u64::MAX)).zip(paths) {
-        if let Some(due) = plan.due(number)
-            && due > begin.elapsed()
-        {
-            sleep_until((begin + due).into()).await;
+        if let Some(due) = plan.due(number) {
+            // Not more than the rate, however late the clock that ends it may be.
+            if plan.time.is_some_and(|time| due >= time) {
+                return Ok(());
+            }
+            if due > begin.elapsed() {
+                sleep_until((begin + due).into()).await;
+            }
         }
         let tell =
             RemoteTellRef { target_path, manifest: "load", payload: &payload, sender_path: None };

@@ -287,7 +287,7 @@ fn draw_gossip(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palett
     let gossip = &model.gossip;
     let mut figures = match (gossip.percentiles(), gossip.latest()) {
         (Some(of), Some(latest)) => vec![Span::raw(format!(
-            "round trip {}   last minute p50 {}, p99 {}, max {}",
+            "round trip {}   in a minute p50 {}, p99 {}, max {}",
             delay(latest),
             delay(of.p50),
             delay(of.p99),
