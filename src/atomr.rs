@@ -139,18 +139,19 @@ pub enum SendRemoteError {
     Send(Box<SendError<RemoteTell>>),
 }
 
-/// Makes `daemon` a member of the cluster that `seed` belongs to: joins this node and the seed, and
-/// tells the seed's daemon of this one. Returns once gossip flows both ways, which `within` limits. The
+/// Makes `daemon` a member of the cluster that `seed` belongs to: joins this node, tells the seed's daemon
+/// of it, and asks the seed for what it knows. Returns once gossip flows both ways, which `within` limits. The
 /// other members learn of the node by gossip.
 ///
 /// Joining the seed as a member is not enough: an atomr daemon counts its own clock up at every round,
 /// so a seed that does not know this node finds their clocks concurrent, answers with what it knows,
 /// and as a rule never asks back (over atomr's own transports just as well). So the seed is sent this
-/// node's own entry, as the envelope that it does not ask for.
+/// node's own entry, as the envelope that it does not ask for. Nor is it made a member here before it has
+/// said itself what it is: an entry of this node's making, `Joining` and without roles, would reach the
+/// others with the next envelope and win over what they know.
 ///
 /// # Errors
-/// [`SeedSilent`] when the seed was not heard of in time. The daemon goes on gossiping to it; call
-/// again to retry. Cancel-safe.
+/// [`SeedSilent`] when the seed was not heard of in time; call again to retry. Cancel-safe.
 pub async fn join_through(
     transport: &impl GossipTransport,
     daemon: &ClusterDaemonHandle,
@@ -159,7 +160,6 @@ pub async fn join_through(
 ) -> Result<(), SeedSilent> {
     let own = daemon.address().clone();
     daemon.join(Member::new(own.clone(), vec![]));
-    daemon.join(Member::new(seed.clone(), vec![]));
     let (name, from) = (seed.to_string(), own.to_string());
     let heard = || daemon.snapshot().version.versions.get(&name).copied();
     // Not before it is Up: the last writer wins in atomr's merge, and `Joining` would win over it.
@@ -182,7 +182,14 @@ pub async fn join_through(
             version.tick(&from);
             let envelope = GossipPdu::Envelope { from: from.clone(), version, state };
             GossipTransport::send(transport, seed, envelope);
+            let mut asked: Option<Instant> = None;
             while heard() <= last {
+                if asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
+                    let version = daemon.snapshot().version;
+                    let status = GossipPdu::Status { from: from.clone(), version };
+                    GossipTransport::send(transport, seed, status);
+                    asked = Some(Instant::now());
+                }
                 sleep(Duration::from_millis(1)).await;
             }
             last = heard();
@@ -191,6 +198,9 @@ pub async fn join_through(
     let silent = SeedSilent { seed: seed.clone(), within };
     timeout(within, introductions).await.map_err(|_| silent)
 }
+
+/// How often a seed that does not answer is asked.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// A seed was not heard of in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
