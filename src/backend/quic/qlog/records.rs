@@ -123,9 +123,9 @@ mod tests {
             write(&mut a, &format!("record {n}"));
             write(&mut b, &format!("record {n}"));
         }
-        // Nine bytes each; b has paid for ten. The third of a found nothing left.
-        assert_eq!(files[0], b"record 0\n");
-        assert_eq!(files[1], b"record 0\nrecord 1\n");
+        // Nine bytes each; b has paid for ten. When a has written two, two are left: too few for any more.
+        assert_eq!(files[0], b"record 0\nrecord 1\n");
+        assert_eq!(files[1], b"record 0\n");
     }
 
     #[test]
