@@ -104,7 +104,7 @@ mod tests {
     fn a_file_ends_with_a_whole_record_at_its_limit() {
         let mut file = Vec::new();
         let allowance = Allowance::new(1_000);
-        let mut records = Records::new(&mut file, 20, 0, Arc::clone(&allowance));
+        let mut records = Records::new(&mut file, 26, 0, Arc::clone(&allowance));
         for n in 0..9 {
             write(&mut records, &format!("record {n}"));
         }
@@ -123,7 +123,8 @@ mod tests {
             write(&mut a, &format!("record {n}"));
             write(&mut b, &format!("record {n}"));
         }
-        // Nine bytes each; b has paid for ten. When a has written two, two are left: too few for any more.
+        // Nine bytes each: a took 18 of 20, and the first of b was paid for. Its second, for which one more
+        // byte was, found two left.
         assert_eq!(files[0], b"record 0\nrecord 1\n");
         assert_eq!(files[1], b"record 0\n");
     }
