@@ -34,6 +34,11 @@ fn received(node: &mut Running) -> String {
     out.lines().last().unwrap().to_owned()
 }
 
+/// Whether the node has reported some.
+fn has_tells(text: &str) -> bool {
+    text.lines().any(|line| line.contains("status: ") && !line.contains("; in 0/s"))
+}
+
 #[track_caller]
 fn assert_all_acknowledged(outcome: &Value) {
     assert_eq!(outcome["acknowledged"], outcome["accepted"], "{outcome:#}");
@@ -74,11 +79,17 @@ fn a_rate_and_a_time_are_kept_and_the_table_says_so() {
     assert_eq!(ran.err, "", "no bar where there is no terminal");
     let sent = ran.out.lines().find(|line| line.contains("sent")).unwrap();
     let tells: u64 = sent.split_whitespace().nth(1).unwrap().parse().unwrap();
-    // As the clock allows; a busy machine may be late, and never early.
-    assert!((10..=300).contains(&tells), "{sent}");
+    // A busy machine may be late, and never early.
+    assert!((1..=300).contains(&tells), "{sent}");
     ran.says(&["tells of 64 B to 8 targets", "lost none", "gossip, there and back", "under load"]);
+    let args = ["--rate", "200", "--count", "100", "--json", "--no-gossip"];
+    let outcome = run(dir.path(), &load(&address, &args)).expect(0).json();
+    assert_all_acknowledged(&outcome);
+    assert_eq!(outcome["accepted"]["tells"], 100);
+    assert!(outcome["seconds"].as_f64().unwrap() >= 0.495, "{outcome:#}");
+    assert!(outcome["gossip_round_trip"].is_null(), "{outcome:#}");
     let said = received(&mut node);
-    assert!(said.contains(&format!("received: {tells} tells")), "{said}");
+    assert!(said.contains(&format!("received: {} tells", tells + 100)), "{said}");
 }
 
 #[test]
@@ -106,9 +117,9 @@ fn a_node_that_is_not_reached_is_said_to_be_with_the_reason() {
 fn what_a_killed_node_had_not_acknowledged_is_lost_with_its_reason() {
     let dir = certificates();
     let (node, address) = Running::node(dir.path(), &ANY);
-    let args = ["--for", "100s", "--patience", "1s", "--json"];
+    let args = ["--for", "1000s", "--json"];
     let mut loading = Running::start(dir.path(), &load(&address, &args));
-    node.until("tells", |text| text.contains(" in ") && text.contains("MB/s, out"));
+    node.until("tells", has_tells);
     node.signal(Signal::KILL);
     // It gives up by itself, long before its time.
     assert_eq!(loading.end().code(), Some(1));
@@ -126,7 +137,7 @@ fn an_interruption_ends_in_order_with_the_figures_so_far() {
     let (mut node, address) = Running::node(dir.path(), &ANY);
     let args = ["--for", "1000s", "--rate", "1000", "--json"];
     let mut loading = Running::start(dir.path(), &load(&address, &args));
-    node.until("tells", |text| text.contains("kB/s, out"));
+    node.until("tells", has_tells);
     loading.signal(Signal::INT);
     assert_eq!(loading.end().code(), Some(0));
     let outcome: Value = serde_json::from_str(&loading.out()).unwrap();

@@ -22,7 +22,7 @@ const PROBE: Duration = Duration::from_millis(20);
 const SHOW: u32 = 5;
 
 /// How long the last answers on the gossip lane are waited for.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// A run.
 pub(super) struct Run<'a> {
