@@ -1,4 +1,4 @@
-//! Cluster state and membership by [`chitchat`](::chitchat) (Scuttlebutt reconciliation, a phi accrual
+//! Cluster state and membership by [`chitchat`] (Scuttlebutt reconciliation, a phi accrual
 //! failure detector) on the gossip lane (feature `chitchat`).
 //!
 //! [`ChitchatTransport`] is what `spawn_chitchat` takes in place of its `UdpTransport`. It starts the

@@ -1,4 +1,4 @@
-//! SWIM membership by [`foca`](::foca) on the gossip lane (feature `foca`): who is in the cluster, who
+//! SWIM membership by [`foca`] on the gossip lane (feature `foca`): who is in the cluster, who
 //! is new, and who is down, whatever backlog of tells there is.
 //!
 //! [`Swim::start`] takes the place of [`ClusterTransport::start`]; tells are sent and received as ever.
