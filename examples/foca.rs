@@ -71,6 +71,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 println!("{at:6.2} s  {member} is down; {waiting} tells still wait here");
                 break;
             }
+            Change::Up(member) => {
+                println!("{:6.2} s  {member} is up", begin.elapsed().as_secs_f64());
+            }
             change => println!("{:6.2} s  {change:?}", begin.elapsed().as_secs_f64()),
         }
     }
