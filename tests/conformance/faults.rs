@@ -293,7 +293,8 @@ pub(crate) async fn after_a_shutdown_the_address_is_free_and_events_end(net: imp
     let address = b.address().clone();
     let Node { transport, mut events, .. } = b;
     let report = transport.shutdown(Duration::from_secs(5)).await;
-    assert!(report.took < MS(400), "nothing is left to wait for: {report:?}");
+    // Not for the deadline; how soon is measured where time is simulated.
+    assert!(report.took < MS(2_500), "nothing is left to wait for: {report:?}");
     while events.recv().await.is_some() {}
     assert!(transport.events().recv().await.is_none());
     let again = net.reborn(&address, |c| c);
