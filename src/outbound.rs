@@ -48,7 +48,7 @@ pub(crate) const STANDING: Duration = Duration::from_millis(10);
 
 /// Accepted bytes that count as one step of a task, of the 128 or so that tokio lets it take before others
 /// have their turn: a step for every tell of a few bytes would mean turns, and packets, of 10 KiB.
-const UNIT: u64 = 4 * 1024;
+const UNIT: u64 = 8 * 1024;
 
 /// A segment below it is small.
 const SMALL: usize = 4 * 1024;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::coop;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
 use crate::address::{Address, Incarnation};
 use crate::control::Instance;
@@ -212,7 +213,7 @@ impl Peer {
         }
         let lane = self.0.lane_of(tell.as_tell().target_path);
         let mut tell = tell;
-        if lane.turn.available_permits() > 0 {
+        if lane.turn.available_permits() > 0 || !lane.short.load(Ordering::Relaxed) {
             match self.0.push_in(lane, tell, Patience::Waits(now)) {
                 Ok(()) => return Ok(()),
                 Err((Refused::Full | Refused::Ahead, back)) => tell = back,
@@ -221,29 +222,44 @@ impl Peer {
         }
         // Never closed; and without a turn a call would still be right, only not fair.
         let _turn = lane.turn.acquire().await.ok();
+        let mut full = false;
         loop {
-            let room = lane.progress.notified();
-            let (peer, node) =
-                (self.0.budget.freed.notified(), self.0.node_budget.freed.notified());
-            tokio::pin!(room, peer, node);
-            // Registered before the try, so that no release in between is missed.
-            room.as_mut().enable();
-            peer.as_mut().enable();
-            node.as_mut().enable();
-            let ahead = match self.0.push_in(lane, tell, Patience::Waits(now)) {
+            // Registered before the try, so that nothing in between is missed; for room only if that is what
+            // was short, since every acknowledgement wakes all who wait for it.
+            let caught_up = lane.caught_up.notified();
+            let (room, peer, node) = (
+                lane.progress.notified(),
+                self.0.budget.freed.notified(),
+                self.0.node_budget.freed.notified(),
+            );
+            tokio::pin!(caught_up, room, peer, node);
+            caught_up.as_mut().enable();
+            if full {
+                room.as_mut().enable();
+                peer.as_mut().enable();
+                node.as_mut().enable();
+            }
+            match self.0.push_in(lane, tell, Patience::Waits(now)) {
                 Ok(()) => return Ok(()),
-                Err((refused @ (Refused::Full | Refused::Ahead), back)) => {
+                Err((Refused::Full, back)) => {
                     tell = back;
-                    refused == Refused::Ahead
+                    lane.short.store(true, Ordering::Relaxed);
+                    if std::mem::replace(&mut full, true) {
+                        tokio::select! {
+                            () = room => {}
+                            () = peer => {}
+                            () = node => {}
+                        }
+                    }
+                }
+                Err((Refused::Ahead, back)) => {
+                    tell = back;
+                    full = false;
+                    lane.short.store(false, Ordering::Relaxed);
+                    // The writer may come to a stand, and the lane may be closed.
+                    let _ = timeout(STANDING, caught_up).await;
                 }
                 Err((refused, back)) => return Err(refusal(refused, back)),
-            };
-            tokio::select! {
-                () = room => {}
-                () = peer => {}
-                () = node => {}
-                // The writer may have come to a stand.
-                () = sleep(STANDING), if ahead => {}
             }
         }
     }
@@ -384,10 +400,7 @@ impl Peer {
             lost_packets,
             link: status.link.as_ref().map(|probe| probe.stats()),
             gossip: core.gossip.stats(),
-            gossip_received: core
-                .inbound
-                .gossip_received
-                .load(std::sync::atomic::Ordering::Relaxed),
+            gossip_received: core.inbound.gossip_received.load(Ordering::Relaxed),
             lanes,
             pairs,
             received,

@@ -1,5 +1,6 @@
 //! One tell lane's queue behind its lock, and those who wait on it.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,13 @@ pub(crate) struct TellLane {
     pub(crate) ready: Notify,
     /// Wakes those who wait for room, or for acknowledgements.
     pub(crate) progress: Notify,
+    /// Wakes who waits for the writer.
+    pub(crate) caught_up: Notify,
     /// Held by the one who is next to get room; others queue for it, in order of their coming.
     pub(crate) turn: Semaphore,
+    /// Whether that one waits for room, which others must not take then, or for the writer: room comes in
+    /// bulk there, and taking turns tell by tell would cost a switch of tasks for each.
+    pub(crate) short: AtomicBool,
     /// What all lanes to the peer may hold.
     peer: Arc<Budget>,
     budget: usize,
@@ -34,7 +40,16 @@ impl TellLane {
     pub(crate) fn new(budget: usize, peer: Arc<Budget>) -> Self {
         let (ready, progress) = (Notify::new(), Notify::new());
         let (queue, turn) = (Mutex::new(Queue::new()), Semaphore::new(1));
-        Self { queue, ready, progress, turn, peer, budget }
+        Self {
+            queue,
+            ready,
+            progress,
+            caught_up: Notify::new(),
+            turn,
+            short: AtomicBool::new(false),
+            peer,
+            budget,
+        }
     }
 
     /// Takes a tell whose frame is `len` bytes long without its prefix.
@@ -122,7 +137,7 @@ impl TellLane {
         q.detached = Some(now);
         q.epoch += 1;
         // Until there is another, the budget alone decides.
-        self.caught_up(q);
+        self.notify_caught_up(q);
     }
 
     /// The next chunk for the writer that attached as `epoch`.
@@ -136,22 +151,22 @@ impl TellLane {
         }
         let Some((end, bytes)) = q.take() else {
             q.writer = Writer::Waiting;
-            self.caught_up(q);
+            self.notify_caught_up(q);
             return Taken::Nothing;
         };
         q.sent = q.sent.max(end);
         q.taken_at = Some(now);
         let crowded = bytes.len() < SMALL && q.cursor > CROWD;
-        self.caught_up(q);
+        self.notify_caught_up(q);
         Taken::Chunk { bytes, crowded }
     }
 
     /// Wakes who waits for the writer, if that has caught up by half, or is there no more.
-    fn caught_up(&self, mut queue: MutexGuard<'_, Queue>) {
+    fn notify_caught_up(&self, mut queue: MutexGuard<'_, Queue>) {
         if queue.awaited && (queue.writer != Writer::Busy || queue.ahead() <= AHEAD / 2) {
             queue.awaited = false;
             drop(queue);
-            self.progress.notify_waiters();
+            self.caught_up.notify_waiters();
         }
     }
 
@@ -214,6 +229,7 @@ impl TellLane {
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.progress.notify_waiters();
+        self.caught_up.notify_waiters();
     }
 
     /// Gives up everything; for the end of a shutdown.

@@ -155,7 +155,7 @@ fn who_can_wait_is_let_a_little_before_the_writer() {
     assert!(matches!(lane.take(writer.epoch, Instant::now()), Taken::Chunk { .. }));
     assert_eq!(patient(101), Err(Refused::Ahead));
     push(&lane, 101, LEN).unwrap();
-    let mut progress = std::pin::pin!(lane.progress.notified());
+    let mut progress = std::pin::pin!(lane.caught_up.notified());
     progress.as_mut().enable();
     let mut taken = 1;
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -178,7 +178,7 @@ fn who_can_wait_is_let_a_little_before_the_writer() {
     patient(next).unwrap();
     assert!(matches!(lane.take(writer.epoch, NOW.get()), Taken::Chunk { .. }));
     assert_eq!(patient(next + 1), Err(Refused::Ahead));
-    let mut progress = std::pin::pin!(lane.progress.notified());
+    let mut progress = std::pin::pin!(lane.caught_up.notified());
     progress.as_mut().enable();
     lane.detach(Instant::now());
     assert!(progress.poll(&mut context).is_ready());
