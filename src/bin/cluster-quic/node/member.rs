@@ -1,7 +1,7 @@
 //! The cluster node itself: transport, daemon, gossip, sink.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atomr_cluster::{
     ClusterDaemonHandle, ClusterEventBus, DaemonConfig, GossipPdu, Member, MemberStatus,
@@ -11,6 +11,7 @@ use atomr_core::actor::Address as AtomrAddress;
 use cluster_quic::atomr::{SeedSilent, down_lost_members, join_through};
 use cluster_quic::{Address, ClusterTransport, Config, Identity, gossip_inbox};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::sleep;
 
 use super::counter::Counter;
 use super::gossip::Gossiping;
@@ -24,7 +25,7 @@ const GOSSIP: Duration = Duration::from_millis(500);
 const INBOX: usize = 1024;
 
 /// How long the others are given to hear that this node leaves.
-const LEAVING: Duration = Duration::from_millis(500);
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// A node that runs.
 pub(crate) struct ClusterNode {
@@ -94,6 +95,13 @@ impl ClusterNode {
         version.tick(&self.own.to_string());
         let goodbye = GossipPdu::Envelope { from: self.own.to_string(), version, state };
         self.daemon.leave(self.own.clone());
+        // What the daemon says from here on must not make this node a member again.
+        let is_up =
+            |member: &Member| member.address == self.own && member.status == MemberStatus::Up;
+        let begin = Instant::now();
+        while begin.elapsed() < LEAVING && self.daemon.snapshot().state.members.iter().any(is_up) {
+            sleep(Duration::from_millis(1)).await;
+        }
         self.gossip.tell_all(&members, &goodbye, LEAVING).await;
     }
 }
