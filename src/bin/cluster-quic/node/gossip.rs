@@ -1,6 +1,7 @@
 //! The daemon's gossip on its way out and in, with the probes that measure it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ const EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Gossiping {
     transport: ClusterTransport,
     peers: Mutex<HashMap<Address, Probes>>,
+    /// The daemon is not to be heard any more. Changed under the lock of `peers`.
+    silent: AtomicBool,
 }
 
 impl GossipTransport for Gossiping {
@@ -27,6 +30,9 @@ impl GossipTransport for Gossiping {
             return GossipTransport::send(&self.transport, target, pdu);
         };
         let mut peers = self.peers();
+        if self.silent.load(Relaxed) {
+            return;
+        }
         let now = Instant::now();
         let probes = self.probes(&mut peers, &to, now);
         match &pdu {
@@ -45,7 +51,7 @@ impl GossipTransport for Gossiping {
 
 impl Gossiping {
     pub(crate) fn new(transport: ClusterTransport) -> Arc<Self> {
-        Arc::new(Self { transport, peers: Mutex::default() })
+        Arc::new(Self { transport, peers: Mutex::default(), silent: AtomicBool::new(false) })
     }
 
     fn peers(&self) -> MutexGuard<'_, HashMap<Address, Probes>> {
@@ -137,10 +143,14 @@ impl Gossiping {
         }
     }
 
-    /// Sends `pdu` to every one of `members` that is connected, and waits until their daemons have
-    /// handled it, as an answer to the question behind it shows; at most `limit`, and so long where there
-    /// can be no question.
-    pub(crate) async fn tell_all(&self, members: &[Address], pdu: &GossipPdu, limit: Duration) {
+    /// The daemon's last word: silences it, sends `pdu` to every one of `members` that is connected, and
+    /// waits until their daemons have handled it, as an answer to the question behind it shows; at most
+    /// `limit`, and so long where there can be no question.
+    pub(crate) async fn last_word(&self, members: &[Address], pdu: &GossipPdu, limit: Duration) {
+        {
+            let _order = self.peers();
+            self.silent.store(true, Relaxed);
+        }
         let begin = Instant::now();
         let mut all_asked = true;
         for to in members {

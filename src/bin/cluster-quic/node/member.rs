@@ -1,7 +1,7 @@
 //! The cluster node itself: transport, daemon, gossip, sink.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use atomr_cluster::{
     ClusterDaemonHandle, ClusterEventBus, DaemonConfig, GossipPdu, Member, MemberStatus,
@@ -11,7 +11,6 @@ use atomr_core::actor::Address as AtomrAddress;
 use cluster_quic::atomr::{SeedSilent, down_lost_members, join_through};
 use cluster_quic::{Address, ClusterTransport, Config, Identity, gossip_inbox};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::time::sleep;
 
 use super::counter::Counter;
 use super::gossip::Gossiping;
@@ -95,14 +94,9 @@ impl ClusterNode {
         version.tick(&self.own.to_string());
         let goodbye = GossipPdu::Envelope { from: self.own.to_string(), version, state };
         self.daemon.leave(self.own.clone());
-        // What the daemon says from here on must not make this node a member again.
-        let is_up =
-            |member: &Member| member.address == self.own && member.status == MemberStatus::Up;
-        let begin = Instant::now();
-        while begin.elapsed() < LEAVING && self.daemon.snapshot().state.members.iter().any(is_up) {
-            sleep(Duration::from_millis(1)).await;
-        }
-        self.gossip.tell_all(&members, &goodbye, LEAVING).await;
+        // Others' envelopes may still call this node Up, and its daemon would repeat it (the last writer
+        // wins): it is not heard after this.
+        self.gossip.last_word(&members, &goodbye, LEAVING).await;
     }
 }
 
