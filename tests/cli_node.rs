@@ -123,7 +123,6 @@ fn the_live_view_shows_both_members_follows_the_size_and_leaves_the_terminal_as_
             && text.contains("2 of 2 up")
             && text.contains("connected")
             && text.contains("p99")
-            && text.contains("joined through")
     };
     let small = terminal.until("both members", |text| complete(text) && is_tidy(text, 80));
     println!("{small}");

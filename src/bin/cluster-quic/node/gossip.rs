@@ -1,6 +1,7 @@
 //! The daemon's gossip on its way out and in, with the probes that measure it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ const EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Gossiping {
     transport: ClusterTransport,
     peers: Mutex<HashMap<Address, Probes>>,
+    /// The daemon is not to be heard any more. Changed under the lock of `peers`.
+    silent: AtomicBool,
 }
 
 impl GossipTransport for Gossiping {
@@ -27,6 +30,9 @@ impl GossipTransport for Gossiping {
             return GossipTransport::send(&self.transport, target, pdu);
         };
         let mut peers = self.peers();
+        if self.silent.load(Relaxed) {
+            return;
+        }
         let now = Instant::now();
         let probes = self.probes(&mut peers, &to, now);
         match &pdu {
@@ -45,7 +51,7 @@ impl GossipTransport for Gossiping {
 
 impl Gossiping {
     pub(crate) fn new(transport: ClusterTransport) -> Arc<Self> {
-        Arc::new(Self { transport, peers: Mutex::default() })
+        Arc::new(Self { transport, peers: Mutex::default(), silent: AtomicBool::new(false) })
     }
 
     fn peers(&self) -> MutexGuard<'_, HashMap<Address, Probes>> {
@@ -66,23 +72,25 @@ impl Gossiping {
         probes
     }
 
-    /// Asks a peer's daemon for its envelope, if the peer is connected.
-    fn probe(&self, to: &Address) {
+    /// Asks a peer's daemon for its envelope, if the peer is connected; whether it was asked.
+    fn probe(&self, to: &Address) -> bool {
         let (mut peers, now) = (self.peers(), Instant::now());
         let probes = self.probes(&mut peers, to, now);
-        self.probe_with(probes, to, now);
+        self.probe_with(probes, to, now)
     }
 
-    fn probe_with(&self, probes: &mut Probes, to: &Address, now: Instant) {
+    fn probe_with(&self, probes: &mut Probes, to: &Address, now: Instant) -> bool {
         let stats = self.transport.peer_stats(to);
         if stats.is_none_or(|peer| peer.state != PeerState::Connected) || !probes.may_probe() {
-            return;
+            return false;
         }
         let from = self.transport.address().to_string();
         let merge = GossipPdu::Merge { from, version: VectorClock::new() };
-        if self.transport.send_gossip(to, &merge).is_ok() {
+        let sent = self.transport.send_gossip(to, &merge).is_ok();
+        if sent {
             probes.merge(Asker::Probe, now);
         }
+        sent
     }
 
     /// Takes what comes in: answers to probes to `delays`, all else to the daemon. Ends with the
@@ -135,23 +143,29 @@ impl Gossiping {
         }
     }
 
-    /// Sends `pdu` to every one of `members` that is connected, and waits until their daemons have
-    /// handled it, as an answer to the question behind it shows; at most `limit`.
-    pub(crate) async fn tell_all(&self, members: &[Address], pdu: &GossipPdu, limit: Duration) {
+    /// The daemon's last word: silences it, sends `pdu` to every one of `members` that is connected, and
+    /// waits until their daemons have handled it, as an answer to the question behind it shows; at most
+    /// `limit`, and so long where there can be no question.
+    pub(crate) async fn last_word(&self, members: &[Address], pdu: &GossipPdu, limit: Duration) {
+        {
+            let _order = self.peers();
+            self.silent.store(true, Relaxed);
+        }
         let begin = Instant::now();
+        let mut all_asked = true;
         for to in members {
             let connected = |peer: cluster_quic::PeerStats| peer.state == PeerState::Connected;
             if self.transport.peer_stats(to).is_some_and(connected)
                 && self.transport.send_gossip(to, pdu).is_ok()
             {
-                self.probe(to);
+                all_asked &= self.probe(to);
             }
         }
         let open = || {
             let peers = self.peers();
-            members.iter().filter_map(|to| peers.get(to)?.oldest()).any(|at| at >= begin)
+            members.iter().filter_map(|to| peers.get(to)?.newest()).any(|at| at >= begin)
         };
-        while begin.elapsed() < limit && open() {
+        while begin.elapsed() < limit && (!all_asked || open()) {
             sleep(Duration::from_millis(2)).await;
         }
     }

@@ -24,7 +24,7 @@ const GOSSIP: Duration = Duration::from_millis(500);
 const INBOX: usize = 1024;
 
 /// How long the others are given to hear that this node leaves.
-const LEAVING: Duration = Duration::from_millis(500);
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// A node that runs.
 pub(crate) struct ClusterNode {
@@ -94,7 +94,9 @@ impl ClusterNode {
         version.tick(&self.own.to_string());
         let goodbye = GossipPdu::Envelope { from: self.own.to_string(), version, state };
         self.daemon.leave(self.own.clone());
-        self.gossip.tell_all(&members, &goodbye, LEAVING).await;
+        // Others' envelopes may still call this node Up, and its daemon would repeat it (the last writer
+        // wins): it is not heard after this.
+        self.gossip.last_word(&members, &goodbye, LEAVING).await;
     }
 }
 
