@@ -117,7 +117,7 @@ impl Reporter {
     /// the first report). Returns `false` when the node is gone: this was the last report then, and has set
     /// all gauges to 0.
     ///
-    /// Reads each peer's statistics under its lanes' locks, one after the other: some microseconds a peer.
+    /// Takes each peer's lanes' locks for a moment, one after the other, as [`peers`](ClusterTransport::peers) does.
     pub fn report(&mut self) -> bool {
         if !std::mem::replace(&mut self.described, true) {
             describe();
