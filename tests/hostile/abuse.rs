@@ -79,7 +79,8 @@ async fn a_peer_that_reads_nothing_holds_its_lanes_budgets_and_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_host_that_connects_and_says_nothing_keeps_no_other_out() {
     const SILENT: usize = 300;
-    let scene = Scene::with_dial_timeout(SECOND * 5).await;
+    // None of them is given up, however long a busy machine takes to gather them.
+    let scene = Scene::with_dial_timeout(SECOND * 120).await;
     let endpoint = scene.endpoint.clone();
     let mut dials = JoinSet::new();
     for _ in 0..SILENT {
@@ -110,9 +111,10 @@ async fn one_host_that_connects_and_says_nothing_keeps_no_other_out() {
     assert!(after >= 100, "it came in only when they had gone");
     // And once they are through, their own host's nodes come in again.
     scene.healthy_works().await;
+    dials.shutdown().await;
     silent.iter().for_each(|connection| connection.close(0_u32.into(), b""));
     let good = ClusterFrame::<()>::RemoteTell(tell("/user/late")).encode().unwrap();
-    let late = timeout(SECOND * 10, scene.greet(&hello(800))).await.expect("it comes in again");
+    let late = timeout(SECOND * 30, scene.greet(&hello(800))).await.expect("it comes in again");
     send(&late, TELL, &framed(&good)).await;
     let begin = Instant::now();
     while !scene.sink.records().iter().any(|(_, tell)| tell.target_path == "/user/late") {
