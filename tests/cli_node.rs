@@ -127,7 +127,7 @@ fn the_live_view_shows_both_members_follows_the_size_and_leaves_the_terminal_as_
     let small = terminal.until("both members", |text| complete(text) && is_tidy(text, 80));
     println!("{small}");
     assert_eq!(terminal.is_taken(), (true, true));
-    let taken = terminal.settings();
+    assert_ne!(terminal.settings(), terminal.before, "raw");
 
     terminal.resize(140, 40);
     let wide = terminal.until("the wide view", |text| {
@@ -159,7 +159,7 @@ fn the_live_view_shows_both_members_follows_the_size_and_leaves_the_terminal_as_
     assert!(left.contains("nothing lost"), "{left}");
     println!("{left}");
     assert_eq!(terminal.is_taken(), (false, false));
-    assert_ne!(terminal.settings(), taken, "raw no more");
+    assert_eq!(terminal.settings(), terminal.before);
     a.until("the leave", |text| text.contains("is no member any more"));
     a.signal(Signal::TERM);
     assert_eq!(a.end().code(), Some(0));
@@ -170,12 +170,11 @@ fn ctrl_c_ends_the_live_view_too() {
     let dir = certificates();
     let mut terminal =
         Terminal::start(dir.path(), &["node", "--listen", "127.0.0.1:0", "--system", "x"], 80, 24);
-    let before = terminal.settings();
     terminal.until("the member", |text| text.contains("1 of 1 up"));
-    assert_ne!(terminal.settings(), before, "raw");
+    assert_ne!(terminal.settings(), terminal.before, "raw");
     terminal.press("\u{3}");
     assert_eq!(terminal.end(), 0);
     terminal.until("the report", |text| text.contains("nothing lost"));
     assert_eq!(terminal.is_taken(), (false, false));
-    assert_eq!(terminal.settings(), before);
+    assert_eq!(terminal.settings(), terminal.before);
 }

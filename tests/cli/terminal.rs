@@ -16,11 +16,16 @@ pub(crate) struct Terminal {
     keys: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
     seen: Arc<Mutex<vt100::Parser>>,
+    /// The settings before the tool began.
+    #[cfg(unix)]
+    pub(crate) before: String,
 }
 
 impl Terminal {
     pub(crate) fn start(dir: &Path, args: &[&str], columns: u16, rows: u16) -> Self {
         let pty = native_pty_system().openpty(size(columns, rows)).unwrap();
+        #[cfg(unix)]
+        let before = format!("{:?}", pty.master.get_termios().unwrap());
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_cluster-quic"));
         command.args(args);
         command.cwd(dir);
@@ -39,7 +44,14 @@ impl Terminal {
             }
         });
         let keys = pty.master.take_writer().unwrap();
-        Self { master: pty.master, keys, child, seen }
+        Self {
+            master: pty.master,
+            keys,
+            child,
+            seen,
+            #[cfg(unix)]
+            before,
+        }
     }
 
     /// What is to be seen, a line a row.

@@ -24,7 +24,7 @@ const GOSSIP: Duration = Duration::from_millis(500);
 const INBOX: usize = 1024;
 
 /// How long the others are given to hear that this node leaves.
-const LEAVING: Duration = Duration::from_secs(1);
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// A node that runs.
 pub(crate) struct ClusterNode {
