@@ -141,7 +141,8 @@ pub enum SendRemoteError {
 
 /// Makes `daemon` a member of the cluster that `seed` belongs to: joins this node, tells the seed's daemon
 /// of it, and asks the seed for what it knows. Returns once gossip flows both ways, which `within` limits. The
-/// other members learn of the node by gossip.
+/// other members learn of the node by gossip. The first node of a cluster joins itself:
+/// `daemon.join(Member::new(own_address, vec![]))`.
 ///
 /// Joining the seed as a member is not enough: an atomr daemon counts its own clock up at every round,
 /// so a seed that does not know this node finds their clocks concurrent, answers with what it knows,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atomr_cluster::{
-    ClusterDaemonHandle, ClusterEventBus, DaemonConfig, MemberStatus, RemoteMessageSink,
+    ClusterDaemonHandle, ClusterEventBus, DaemonConfig, Member, MemberStatus, RemoteMessageSink,
     spawn_daemon,
 };
 use cluster_quic::atomr::{down_lost_members, join_through};
@@ -52,6 +52,8 @@ impl Node {
         let (inbox, heard) = gauge::tap(daemon.gossip_inbox());
         transport.start(inbox, sink)?;
 
+        // The first node of a cluster joins itself; the others do that in `join_through`.
+        daemon.join(Member::new(transport.address().into(), vec![]));
         // A daemon learns of dead nodes from nobody else.
         down_lost_members(&transport, &daemon, Duration::from_secs(20));
         Ok((Self { transport, daemon }, heard))
