@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use atomr_cluster::{VectorClock, VectorRelation};
+use atomr_cluster::{GossipPdu, VectorClock, VectorRelation};
 
 /// Questions that may be open at a time: more would say nothing new, and their answers could displace
 /// each other in the other node's queue.
@@ -136,9 +136,36 @@ impl Probes {
     }
 }
 
+/// Whether nobody has asked for it: a node that joins or leaves announces itself by an envelope with
+/// its own entry alone, and with a clock of its own making, which no daemon that knows others has.
+pub(crate) fn is_announcement(pdu: &GossipPdu) -> bool {
+    let GossipPdu::Envelope { from, version, state } = pdu else { return false };
+    let alone = state.members.len() == 1 && state.members[0].address.to_string() == *from;
+    alone && version.versions.len() == 1 && version.versions.get(from) == Some(&1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use atomr_cluster::{Member, MembershipState};
+    use atomr_core::actor::Address;
+
+    #[test]
+    fn an_announcement_is_its_sender_alone() {
+        let node = |port| Address::remote("akka.quic", "sys", "a", port);
+        let envelope = |members: &[u16], at| {
+            let mut state = MembershipState::new();
+            members.iter().for_each(|port| state.add_or_update(Member::new(node(*port), vec![])));
+            let from = node(1).to_string();
+            let version = clock(&[(&from, at)]);
+            GossipPdu::Envelope { from, version, state }
+        };
+        assert!(is_announcement(&envelope(&[1], 1)));
+        // What daemons answer, of more or of themselves, and of somebody else.
+        assert!(!is_announcement(&envelope(&[1, 2], 1)));
+        assert!(!is_announcement(&envelope(&[1], 7)));
+        assert!(!is_announcement(&envelope(&[2], 1)));
+    }
 
     fn clock(entries: &[(&str, u64)]) -> VectorClock {
         let versions = entries.iter().map(|(node, at)| ((*node).to_owned(), *at)).collect();

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::probes::{Asker, Probes};
+use crate::probes::{Asker, Probes, is_announcement};
 
 /// One member after the other is probed, so that it costs the same in a large cluster.
 const EVERY: Duration = Duration::from_millis(100);
@@ -128,6 +128,8 @@ impl Gossiping {
                 }
                 let probes = self.probes(&mut peers, &from, now);
                 match &message {
+                    // For the daemon, whatever is asked.
+                    announcement if is_announcement(announcement) => None,
                     GossipPdu::Envelope { version, .. } => probes.envelope(version, now),
                     GossipPdu::Merge { .. } => {
                         probes.asked_back();
