@@ -44,7 +44,7 @@ pub(crate) const PIECE: usize = CHUNK + CHUNK / 4;
 const AHEAD: usize = 1024 * 1024;
 
 /// A writer that has taken nothing for so long does not get on, and nobody waits for it.
-pub(crate) const STANDING: Duration = Duration::from_millis(10);
+pub(crate) const STANDING: Duration = Duration::from_millis(2);
 
 /// Accepted bytes that count as one step of a task, of the 128 or so that tokio lets it take before others
 /// have their turn: a step for every tell of a few bytes would mean turns, and packets, of 10 KiB.

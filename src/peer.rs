@@ -198,7 +198,7 @@ impl Peer {
     }
 
     /// Sends a tell, waiting while its lane is full, or while more than 1 MiB of it waits to be sent though
-    /// the connection takes something every 10 ms: who can wait need not be further ahead.
+    /// the connection takes something every 2 ms: who can wait need not be further ahead.
     ///
     /// Calls that wait for the same lane are served in order of their coming, and before later ones. A
     /// loop of calls that never wait yields to the runtime now and then, as tokio's own do.
