@@ -78,7 +78,7 @@ impl Queue {
     /// Takes all that waits, as the writer does; returns its bytes.
     pub fn take(&self) -> usize {
         let mut taken = 0;
-        while let Taken::Chunk { bytes, .. } = self.lane.take(self.epoch, Instant::now()) {
+        while let Taken::Chunk { bytes, .. } = self.lane.take(self.epoch) {
             taken += bytes.len();
         }
         taken

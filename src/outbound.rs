@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -38,13 +38,14 @@ pub(crate) const CHUNK: usize = 64 * 1024;
 /// bytes costs as much as another chunk.
 pub(crate) const PIECE: usize = CHUNK + CHUNK / 4;
 
-/// Bytes that wait for a writer that gets on, beyond which who can wait does. Filling a whole budget of
-/// 32 MiB would make no tell leave earlier, and each go through memory that has left the processor's
-/// caches: by a tenth slower at 64 KiB.
+/// Bytes that wait for a fast writer, beyond which who can wait does. Filling a whole budget of 32 MiB
+/// would make no tell leave earlier, and each go through memory that has left the processor's caches: by a
+/// tenth slower at 64 KiB.
 const AHEAD: usize = 1024 * 1024;
 
-/// A writer that has taken nothing for so long does not get on, and nobody waits for it.
-pub(crate) const STANDING: Duration = Duration::from_millis(2);
+/// A writer that does not catch up by half of [`AHEAD`] in this time (100 MB/s) is slow: caches are no
+/// matter then, and a sender of several lanes that waits for one would leave the others empty.
+pub(crate) const CATCH_UP: Duration = Duration::from_millis(5);
 
 /// Accepted bytes that count as one step of a task, of the 128 or so that tokio lets it take before others
 /// have their turn: a step for every tell of a few bytes would mean turns, and packets, of 10 KiB.
@@ -115,17 +116,13 @@ pub(crate) enum Refused {
 }
 
 /// Whether who pushes can wait.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     /// No: the whole budget is there for it.
     None,
-    /// Yes, so it is let no further than [`AHEAD`] before a writer that gets on. To be tried again after
-    /// [`STANDING`].
-    Waits(Clock),
+    /// Yes, so it is let no further than [`AHEAD`] before a fast writer.
+    Waits,
 }
-
-/// Asked only where there is reason to.
-pub(crate) type Clock = fn() -> Instant;
 
 /// What a push did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use crate::error::{FlushError, FrameError, PeerError, SendError};
 use crate::frame::Tell;
 use crate::lane::Lane;
 use crate::node::Node;
-use crate::outbound::{Budget, GossipQueue, Patience, Refused, STANDING, TellLane, Wake};
+use crate::outbound::{Budget, CATCH_UP, GossipQueue, Patience, Refused, TellLane, Wake};
 use crate::stats::{ConnectionInfo, LaneStats, PeerState, PeerStats};
 
 mod status;
@@ -134,7 +134,7 @@ impl PeerCore {
         if accepted.wake == Wake::Driver {
             self.wake.notify_one();
         }
-        if accepted.unit && matches!(patience, Patience::Waits(_)) {
+        if accepted.unit && patience == Patience::Waits {
             use_up_unit();
         }
         Ok(())
@@ -144,10 +144,6 @@ impl PeerCore {
         // There are 1 to 16 lanes: no narrowing, and never out of range.
         &self.lanes[usize::from(Lane::of_target(target_path, self.lanes.len() as u8))]
     }
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }
 
 /// Takes a unit off the budget of the task that is running, without waiting: the tell is sent, and a call
@@ -197,8 +193,8 @@ impl Peer {
         self.0.push(tell)
     }
 
-    /// Sends a tell, waiting while its lane is full, or while more than 1 MiB of it waits to be sent though
-    /// the connection takes something every 2 ms: who can wait need not be further ahead.
+    /// Sends a tell, waiting while its lane is full, or while more than 1 MiB of it waits for a
+    /// connection that takes 100 MB/s: who can wait need not be further ahead.
     ///
     /// Calls that wait for the same lane are served in order of their coming, and before later ones. A
     /// loop of calls that never wait yields to the runtime now and then, as tokio's own do.
@@ -214,7 +210,7 @@ impl Peer {
         let lane = self.0.lane_of(tell.as_tell().target_path);
         let mut tell = tell;
         if lane.turn.available_permits() > 0 || !lane.short.load(Ordering::Relaxed) {
-            match self.0.push_in(lane, tell, Patience::Waits(now)) {
+            match self.0.push_in(lane, tell, Patience::Waits) {
                 Ok(()) => return Ok(()),
                 Err((Refused::Full | Refused::Ahead, back)) => tell = back,
                 Err((refused, back)) => return Err(refusal(refused, back)),
@@ -239,7 +235,7 @@ impl Peer {
                 peer.as_mut().enable();
                 node.as_mut().enable();
             }
-            match self.0.push_in(lane, tell, Patience::Waits(now)) {
+            match self.0.push_in(lane, tell, Patience::Waits) {
                 Ok(()) => return Ok(()),
                 Err((Refused::Full, back)) => {
                     tell = back;
@@ -256,8 +252,9 @@ impl Peer {
                     tell = back;
                     full = false;
                     lane.short.store(false, Ordering::Relaxed);
-                    // The writer may come to a stand, and the lane may be closed.
-                    let _ = timeout(STANDING, caught_up).await;
+                    if timeout(CATCH_UP, caught_up).await.is_err() {
+                        lane.no_use_waiting();
+                    }
                 }
                 Err((refused, back)) => return Err(refusal(refused, back)),
             }

@@ -69,10 +69,7 @@ impl TellLane {
         if q.closed || q.quarantined {
             return Err(if q.closed { Refused::Closed } else { Refused::Quarantined });
         }
-        if let Patience::Waits(clock) = patience
-            && q.ahead() >= AHEAD
-            && q.is_flowing(clock())
-        {
+        if patience == Patience::Waits && q.is_ahead() {
             q.awaited = true;
             return Err(Refused::Ahead);
         }
@@ -141,7 +138,7 @@ impl TellLane {
     }
 
     /// The next chunk for the writer that attached as `epoch`.
-    pub(crate) fn take(&self, epoch: u64, now: Instant) -> Taken {
+    pub(crate) fn take(&self, epoch: u64) -> Taken {
         let mut q = self.lock();
         if q.epoch != epoch {
             return Taken::Detached;
@@ -155,16 +152,24 @@ impl TellLane {
             return Taken::Nothing;
         };
         q.sent = q.sent.max(end);
-        q.taken_at = Some(now);
         let crowded = bytes.len() < SMALL && q.cursor > CROWD;
         self.notify_caught_up(q);
         Taken::Chunk { bytes, crowded }
     }
 
+    /// Somebody has waited for the writer for [`CATCH_UP`] in vain: it is slow, and the whole budget is
+    /// there to be filled until it has caught up.
+    pub(crate) fn no_use_waiting(&self) {
+        self.lock().slow = true;
+    }
+
     /// Wakes who waits for the writer, if that has caught up by half, or is there no more.
     fn notify_caught_up(&self, mut queue: MutexGuard<'_, Queue>) {
-        if queue.awaited && (queue.writer != Writer::Busy || queue.ahead() <= AHEAD / 2) {
-            queue.awaited = false;
+        if queue.writer == Writer::Busy && queue.ahead() > AHEAD / 2 {
+            return;
+        }
+        queue.slow = false;
+        if std::mem::take(&mut queue.awaited) {
             drop(queue);
             self.caught_up.notify_waiters();
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{CHUNK, Loss, SMALL, STANDING};
+use super::{AHEAD, CHUNK, Loss, SMALL};
 use crate::address::Incarnation;
 use crate::event::LostReason;
 use crate::frame;
@@ -28,10 +28,10 @@ pub(super) struct Queue {
     pub(super) cursor: usize,
     /// Bytes of the chunks before it.
     pub(super) taken: usize,
-    /// When the writer took the last of them.
-    pub(super) taken_at: Option<Instant>,
     /// Somebody waits for the writer to catch up.
     pub(super) awaited: bool,
+    /// Waiting for it was in vain.
+    pub(super) slow: bool,
     pub(super) acked: u64,
     /// Frames before it were handed to some connection.
     pub(super) sent: u64,
@@ -87,8 +87,8 @@ impl Queue {
             block: FIRST_BLOCK,
             cursor: 0,
             taken: 0,
-            taken_at: None,
             awaited: false,
+            slow: false,
             acked: 0,
             sent: 0,
             next: 0,
@@ -145,11 +145,9 @@ impl Queue {
         self.held - self.taken
     }
 
-    /// Whether there is a writer and it gets on. One that waits for the network or the peer does not: then
-    /// the whole budget is there to be filled.
-    pub(super) fn is_flowing(&self, now: Instant) -> bool {
-        let lately = |at| now.saturating_duration_since(at) < STANDING;
-        self.writer == Writer::Busy && self.taken_at.is_some_and(lately)
+    /// Whether who can wait is to wait for the writer.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.writer == Writer::Busy && !self.slow && self.ahead() >= AHEAD
     }
 
     /// All frames before it were accepted `age` ago or earlier, as far as marks tell.

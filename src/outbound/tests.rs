@@ -1,6 +1,5 @@
 //! A lane's queue, its budgets, and gossip's.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -41,7 +40,7 @@ fn numbers(chunk: &[u8]) -> Vec<u64> {
 
 fn drain(lane: &TellLane, epoch: u64) -> Vec<u64> {
     let mut all = Vec::new();
-    while let Taken::Chunk { bytes: chunk, .. } = lane.take(epoch, Instant::now()) {
+    while let Taken::Chunk { bytes: chunk, .. } = lane.take(epoch) {
         all.extend(numbers(&chunk));
     }
     all
@@ -56,7 +55,7 @@ fn small_tells_go_in_chunks() {
     }
     let mut chunks = 0;
     let mut all = Vec::new();
-    while let Taken::Chunk { bytes: chunk, .. } = lane.take(writer.epoch, Instant::now()) {
+    while let Taken::Chunk { bytes: chunk, .. } = lane.take(writer.epoch) {
         assert!(chunk.len() <= CHUNK);
         all.extend(numbers(&chunk));
         chunks += 1;
@@ -133,26 +132,23 @@ fn whom_a_push_wakes() {
     assert_eq!(push(&lane, 4, 8), Ok(Wake::Nobody));
 }
 
-thread_local! {
-    static NOW: Cell<Instant> = Cell::new(Instant::now());
-}
-
 #[test]
 fn who_can_wait_is_let_a_little_before_the_writer() {
     const LEN: usize = 60_000;
     let lane = TellLane::new(32 << 20, budget());
-    let patient = |n| push_as(&lane, n, LEN, Patience::Waits(|| NOW.get()));
+    let patient = |n| push_as(&lane, n, LEN, Patience::Waits);
     let until_ahead = |from: u64| (from..).find(|&n| patient(n) == Err(Refused::Ahead)).unwrap();
     let within = |sent: u64| {
         assert!((AHEAD..AHEAD + 2 * LEN).contains(&(sent as usize * LEN)), "{sent} tells");
     };
-    // Without a writer that gets on the whole budget is there to fill.
+    // Without a writer the whole budget is there to fill.
     for n in 0..100 {
         patient(n).unwrap();
     }
     let writer = lane.attach(None).unwrap();
-    patient(100).unwrap();
-    assert!(matches!(lane.take(writer.epoch, Instant::now()), Taken::Chunk { .. }));
+    assert_eq!(patient(100), Err(Refused::Ahead));
+    push(&lane, 100, LEN).unwrap();
+    assert!(matches!(lane.take(writer.epoch), Taken::Chunk { .. }));
     assert_eq!(patient(101), Err(Refused::Ahead));
     push(&lane, 101, LEN).unwrap();
     let mut progress = std::pin::pin!(lane.caught_up.notified());
@@ -160,7 +156,7 @@ fn who_can_wait_is_let_a_little_before_the_writer() {
     let mut taken = 1;
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     while progress.as_mut().poll(&mut context).is_pending() {
-        assert!(matches!(lane.take(writer.epoch, Instant::now()), Taken::Chunk { .. }));
+        assert!(matches!(lane.take(writer.epoch), Taken::Chunk { .. }));
         taken += 1;
     }
     assert!((102 - taken) * LEN <= AHEAD / 2, "half of it was taken: {taken} tells");
@@ -173,16 +169,19 @@ fn who_can_wait_is_let_a_little_before_the_writer() {
     lane.ack(101 + sent / 2).unwrap();
     let next = until_ahead(102 + sent);
     within(next - 102 - sent);
-    // A writer that gets stuck, or goes, lets it in.
-    NOW.set(NOW.get() + 10_000 * STANDING);
+    // A slow writer lets it in until it has caught up, and one that goes.
+    lane.no_use_waiting();
     patient(next).unwrap();
-    assert!(matches!(lane.take(writer.epoch, NOW.get()), Taken::Chunk { .. }));
-    assert_eq!(patient(next + 1), Err(Refused::Ahead));
+    assert!(matches!(lane.take(writer.epoch), Taken::Chunk { .. }));
+    patient(next + 1).unwrap();
+    drain(&lane, writer.epoch);
+    let last = until_ahead(next + 2);
+    within(last - next - 2);
     let mut progress = std::pin::pin!(lane.caught_up.notified());
     progress.as_mut().enable();
     lane.detach(Instant::now());
     assert!(progress.poll(&mut context).is_ready());
-    patient(next + 1).unwrap();
+    patient(last).unwrap();
 }
 
 #[test]
@@ -233,7 +232,7 @@ fn a_frame_that_cannot_be_encoded_leaves_the_lane_as_it_was() {
     assert!(lane.is_settled());
     push(&lane, 0, 8).unwrap();
     let writer = lane.attach(None).unwrap();
-    let Taken::Chunk { bytes: chunk, .. } = lane.take(writer.epoch, Instant::now()) else {
+    let Taken::Chunk { bytes: chunk, .. } = lane.take(writer.epoch) else {
         panic!("nothing waits")
     };
     assert_eq!(numbers(&chunk), [0]);
@@ -251,9 +250,7 @@ fn small_chunks_of_a_patient_time_are_resent_together() {
     }
     lane.detach(Instant::now());
     let writer = lane.attach(Some(10)).unwrap();
-    let Taken::Chunk { bytes, .. } = lane.take(writer.epoch, Instant::now()) else {
-        panic!("nothing waits")
-    };
+    let Taken::Chunk { bytes, .. } = lane.take(writer.epoch) else { panic!("nothing waits") };
     assert_eq!(numbers(&bytes), (10..1_000).collect::<Vec<_>>());
 }
 
@@ -264,14 +261,14 @@ fn a_crowd_of_small_segments_is_noticed() {
     let mut crowded = 0;
     for n in 0..100 {
         push(&lane, n, 8).unwrap();
-        if let Taken::Chunk { crowded: true, .. } = lane.take(writer.epoch, Instant::now()) {
+        if let Taken::Chunk { crowded: true, .. } = lane.take(writer.epoch) {
             crowded += 1;
         }
     }
     assert_eq!(crowded, 100 - CROWD);
     lane.ack(100).unwrap();
     push(&lane, 100, 8).unwrap();
-    assert!(matches!(lane.take(writer.epoch, Instant::now()), Taken::Chunk { crowded: false, .. }));
+    assert!(matches!(lane.take(writer.epoch), Taken::Chunk { crowded: false, .. }));
 }
 
 #[test]

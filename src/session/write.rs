@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{SIGN_OF_LIFE, Shared};
 use crate::control::{Control, GoodbyeReason, stream_header};
@@ -29,7 +29,7 @@ pub(super) async fn write_tells<L: Link>(
     writer.write(stream_header(id, attached.first)).await?;
     let lane = &shared.peer.lanes[usize::from(n)];
     loop {
-        match lane.take(attached.epoch, Instant::now().into_std()) {
+        match lane.take(attached.epoch) {
             Taken::Chunk { bytes, crowded } => {
                 writer.write(bytes).await?;
                 if crowded {

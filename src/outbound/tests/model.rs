@@ -100,9 +100,7 @@ impl Model {
                 }
             }
             Op::Send => {
-                if let Taken::Chunk { bytes: chunk, .. } =
-                    self.lane.take(self.writer.epoch, self.now)
-                {
+                if let Taken::Chunk { bytes: chunk, .. } = self.lane.take(self.writer.epoch) {
                     for n in numbers(&chunk) {
                         assert_eq!(n, self.at, "in order, and without a gap");
                         self.at += 1;
@@ -194,7 +192,7 @@ impl Model {
     fn attach(&mut self, resume: Option<u64>) {
         let old = self.writer.epoch;
         self.writer = self.lane.attach(resume).unwrap();
-        assert_eq!(self.lane.take(old, self.now), Taken::Detached, "the old writer is fenced");
+        assert_eq!(self.lane.take(old), Taken::Detached, "the old writer is fenced");
         self.at = self.writer.first;
         // A gap is only what was reported lost.
         assert!(self.at <= self.received.max(self.lost_below));
