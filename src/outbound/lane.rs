@@ -299,6 +299,11 @@ impl TellLane {
     }
 
     #[cfg(test)]
+    pub(crate) fn marks(&self) -> usize {
+        self.lock().marks.len()
+    }
+
+    #[cfg(test)]
     pub(crate) fn assert_taken_is_counted(&self) {
         let q = self.lock();
         let before: usize = q.chunks.range(..q.cursor).map(|chunk| chunk.bytes.len()).sum();

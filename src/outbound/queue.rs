@@ -14,6 +14,9 @@ use crate::stats::{LaneStats, Lost, PairStats};
 /// A lane's first buffer after it was idle; each further one doubles, up to [`CHUNK`].
 const FIRST_BLOCK: usize = 2 * 1024;
 
+/// Room for chunks that an empty lane keeps.
+const FEW_CHUNKS: usize = 64;
+
 /// Points in time kept, per age after which frames expire.
 const MARKS: u32 = 64;
 
@@ -113,6 +116,10 @@ impl Queue {
     /// `age` old.
     pub(super) fn mark(&mut self, now: Instant, age: Duration) {
         while self.marks.front().is_some_and(|&(_, next)| next <= self.acked) {
+            self.marks.pop_front();
+        }
+        // Of those of a full age, the last tells all.
+        while self.marks.get(1).is_some_and(|&(at, _)| now.saturating_duration_since(at) >= age) {
             self.marks.pop_front();
         }
         let due = self.marks.back().is_none_or(|&(at, next)| {
@@ -287,9 +294,10 @@ impl Queue {
         self.acked = self.acked.max(next);
         self.sent = self.sent.max(self.acked);
         if self.held == 0 {
-            // An idle lane holds no buffer.
+            // An idle lane holds no buffer to speak of.
             self.tail = BytesMut::new();
             self.block = FIRST_BLOCK;
+            self.chunks.shrink_to(FEW_CHUNKS);
         }
         (frames, bytes as u64)
     }
