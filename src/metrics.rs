@@ -15,7 +15,7 @@
 //! # }
 //! ```
 //!
-//! `docs/observability.md` has the table of all metrics. Labels are `peer` (the address), `lane` (as lanes
+//! `docs/observability.md`, in the package and the repository, has the table of all metrics. Labels are `peer` (the address), `lane` (as lanes
 //! are displayed: `tell 3`), and `reason` or `state` (one of a few fixed words). What a stranger sends is
 //! never a label's value. A member can claim many addresses in turn, so the number of `peer` labels is
 //! [limited](Options::max_peers).

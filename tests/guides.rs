@@ -219,3 +219,48 @@ fn the_wire_page_has_every_code_that_connections_are_closed_with() {
     assert_eq!(rows, written, "of the page, and written");
     assert_eq!(rows, read, "of the page, and understood");
 }
+
+/// The anchors that a page's headings have: in lower case, without punctuation, with hyphens for spaces.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let mut in_code = false;
+    let headings = page.lines().filter(|line| {
+        in_code ^= line.starts_with("```");
+        !in_code && line.starts_with('#')
+    });
+    let anchor = |heading: &str| {
+        let text = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        text.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_between_the_pages_leads_somewhere() {
+    let mut pages = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "certs/README.md"]
+        .map(PathBuf::from)
+        .to_vec();
+    for entry in std::fs::read_dir(root().join("docs")).unwrap() {
+        let name = entry.unwrap().file_name();
+        pages.push(Path::new("docs").join(name));
+    }
+    pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
+    let mut checked = 0;
+    for page in &pages {
+        let text = read(page);
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
+            let target = target.0;
+            // Elsewhere, or an index in code.
+            if target.starts_with("http") || target.contains(char::is_whitespace) {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { page.clone() } else { page.with_file_name(file) };
+            let at = format!("{target} in {}", page.display());
+            assert!(root().join(&file).exists(), "{at}: no such file");
+            let found = anchor.is_empty() || anchors(&read(&file)).contains(anchor);
+            assert!(found, "{at}: no such heading");
+            checked += 1;
+        }
+    }
+    assert!(checked > 60, "{checked}");
+}
