@@ -94,7 +94,7 @@ fn bytes(n: u64) -> String {
 /// A time of whole days, as a person would write it.
 fn days(time: &str) -> Option<String> {
     let seconds: u64 = time.strip_suffix('s')?.parse().ok()?;
-    (seconds > 0 && seconds % 86_400 == 0).then(|| format!("{} days", seconds / 86_400))
+    (seconds > 0 && seconds.is_multiple_of(86_400)).then(|| format!("{} days", seconds / 86_400))
 }
 
 /// Rust files in a folder, by their path in it.
