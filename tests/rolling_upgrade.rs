@@ -2,7 +2,7 @@
 //! TCP nodes are atomr's own, unmodified: they know nothing of QUIC or of this crate.
 #![cfg(feature = "atomr")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use atomr_cluster::{
     ClusterDaemonHandle, ClusterEvent, ClusterEventBus, DaemonConfig, GossipTransport, Member,
-    MemberStatus, RecordingSink, SubscriptionHandle, TcpClusterTransport, spawn_daemon,
+    MemberStatus, MembershipState, RecordingSink, SubscriptionHandle, TcpClusterTransport,
+    spawn_daemon,
 };
 use atomr_core::actor::Address;
 use cluster_quic::atomr::join_through;
@@ -37,13 +38,13 @@ struct Node {
     daemon: Arc<ClusterDaemonHandle>,
     sink: Arc<RecordingSink>,
     address: Address,
-    /// Who was removed here.
+    /// Who was removed here, or said to be unreachable.
     removed: Arc<Mutex<Vec<Address>>>,
     _events: SubscriptionHandle,
 }
 
 impl Node {
-    fn old(port: u16, seed: Option<&Address>) -> Arc<Self> {
+    fn old(port: u16, seed: Option<&Address>, watch: &Watch) -> Arc<Self> {
         let runtime = runtime();
         let bind = SocketAddr::from(([127, 0, 0, 1], port));
         let (tcp, address) = bound("TCP", || {
@@ -55,13 +56,13 @@ impl Node {
         let gossip: Arc<dyn GossipTransport> = tcp.clone();
         let start = |daemon: &ClusterDaemonHandle, sink| tcp.start(daemon.gossip_inbox(), sink);
         let transport = Transport::Tcp(tcp.clone());
-        Self::assemble(runtime, transport, address, gossip, start, |daemon, runtime| {
+        Self::assemble(runtime, transport, address, gossip, watch, start, |daemon, runtime| {
             let seed = seed?;
             Some(runtime.block_on(join_through(&*tcp, daemon, seed, LIMIT)))
         })
     }
 
-    fn both(port: u16, identity: &Identity, seed: &Address) -> Arc<Self> {
+    fn both(port: u16, identity: &Identity, seed: &Address, watch: &Watch) -> Arc<Self> {
         let runtime = runtime();
         let both = bound("QUIC and TCP", || {
             match runtime.block_on(BothTransports::bind(config(port), identity)) {
@@ -74,10 +75,15 @@ impl Node {
         let start =
             |daemon: &ClusterDaemonHandle, sink| both.start(daemon.gossip_inbox(), sink).unwrap();
         let transport = Transport::Both(both.clone());
-        let node =
-            Self::assemble(runtime, transport, both.address(), gossip, start, |daemon, runtime| {
-                Some(runtime.block_on(join_through(&*both, daemon, seed, LIMIT)))
-            });
+        let node = Self::assemble(
+            runtime,
+            transport,
+            both.address(),
+            gossip,
+            watch,
+            start,
+            |daemon, runtime| Some(runtime.block_on(join_through(&*both, daemon, seed, LIMIT))),
+        );
         let _entered = node.runtime.enter();
         both.retire_old_address(&node.daemon);
         drop(_entered);
@@ -89,6 +95,7 @@ impl Node {
         transport: Transport,
         address: Address,
         gossip: Arc<dyn GossipTransport>,
+        watch: &Watch,
         start: impl Fn(&ClusterDaemonHandle, Arc<dyn atomr_cluster::RemoteMessageSink>),
         join: impl Fn(
             &ClusterDaemonHandle,
@@ -99,8 +106,9 @@ impl Node {
         let removed = Arc::<Mutex<Vec<Address>>>::default();
         let record = removed.clone();
         let events = bus.subscribe(move |event| {
-            if let ClusterEvent::MemberDowned(member) | ClusterEvent::MemberRemoved(member, _) =
-                event
+            if let ClusterEvent::MemberDowned(member)
+            | ClusterEvent::MemberRemoved(member, _)
+            | ClusterEvent::UnreachableMember(member) = event
             {
                 record.lock().unwrap().push(member.address.clone());
             }
@@ -108,6 +116,8 @@ impl Node {
         let entered = runtime.enter();
         let daemon =
             spawn_daemon(address.clone(), gossip, bus, DaemonConfig { gossip_interval: GOSSIP });
+        let daemon = Arc::new(daemon);
+        watch.add(&daemon);
         let sink = Arc::new(RecordingSink::default());
         start(&daemon, sink.clone());
         drop(entered);
@@ -115,7 +125,6 @@ impl Node {
             Some(joined) => joined.unwrap(),
             None => daemon.join(Member::new(address.clone(), vec![])),
         }
-        let daemon = Arc::new(daemon);
         Arc::new(Self { runtime, transport, daemon, sink, address, removed, _events: events })
     }
 
@@ -186,29 +195,65 @@ fn port() -> (UdpSocket, u16) {
     })
 }
 
-/// Looks all the time whether those that run see each other Up.
+/// Looks all the time how the nodes that run see each other, each from its start.
 struct Watch {
-    nodes: Arc<Mutex<Vec<Arc<Node>>>>,
+    nodes: Arc<Mutex<Vec<Watched>>>,
     looks: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<String>>,
 }
 
+struct Watched {
+    daemon: Arc<ClusterDaemonHandle>,
+    /// It is a member like the others: all see it Up, and it sees all Up.
+    joined: bool,
+}
+
+impl Watched {
+    fn address(&self) -> &Address {
+        self.daemon.address()
+    }
+
+    /// What is wrong with how this node sees another; `up`: who has seen whom Up. Before that, the other may
+    /// not be known yet, or be about to join; afterwards, and once it has joined, it is Up and nothing else.
+    fn sees(
+        &self,
+        state: &MembershipState,
+        other: &Self,
+        up: &mut HashSet<[Address; 2]>,
+    ) -> Option<String> {
+        let pair = [self.address().clone(), other.address().clone()];
+        let member = state.members.iter().find(|member| member.address == pair[1]);
+        let status = member.map(|member| member.status);
+        let is_reachable = state.reachability.is_reachable(&pair[1]);
+        let joins = !(self.joined && other.joined) && !up.contains(&pair);
+        let is_right = match status {
+            Some(MemberStatus::Up) => true,
+            None | Some(MemberStatus::Joining | MemberStatus::WeaklyUp) => joins,
+            Some(_) => false,
+        };
+        if status == Some(MemberStatus::Up) {
+            up.insert(pair.clone());
+        }
+        let [from, to] = pair;
+        let wrong = || format!("{from} sees {to} as {status:?}, reachable: {is_reachable}");
+        (!is_right || !is_reachable).then(wrong)
+    }
+}
+
 impl Watch {
     fn start() -> Self {
-        let nodes = Arc::<Mutex<Vec<Arc<Node>>>>::default();
+        let nodes = Arc::<Mutex<Vec<Watched>>>::default();
         let (looks, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let (watched, looked, stopped) = (nodes.clone(), looks.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
-            let mut wrong = Vec::new();
+            let (mut wrong, mut up) = (Vec::new(), HashSet::new());
             while !stopped.load(Ordering::Relaxed) {
                 let nodes = watched.lock().unwrap();
                 for node in nodes.iter() {
-                    let up = node.up();
-                    let missing = |other: &&Arc<Node>| !up.contains(&other.address.to_string());
-                    if let Some(other) = nodes.iter().find(missing) {
-                        wrong.push(format!("{} misses {}: {up:?}", node.address, other.address));
-                    }
+                    let state = node.daemon.snapshot().state;
+                    let sees = |other| node.sees(&state, other, &mut up);
+                    wrong.extend(nodes.iter().filter_map(sees));
                 }
                 drop(nodes);
                 looked.fetch_add(1, Ordering::Relaxed);
@@ -219,24 +264,25 @@ impl Watch {
         Self { nodes, looks, stop, thread }
     }
 
-    fn add(&self, node: &Arc<Node>) {
-        self.nodes.lock().unwrap().push(node.clone());
+    fn add(&self, daemon: &Arc<ClusterDaemonHandle>) {
+        self.nodes.lock().unwrap().push(Watched { daemon: daemon.clone(), joined: false });
     }
 
-    fn all(&self) -> Vec<Arc<Node>> {
-        self.nodes.lock().unwrap().clone()
+    /// All that run have agreed: from now on nobody may miss anybody.
+    fn all_joined(&self) {
+        self.nodes.lock().unwrap().iter_mut().for_each(|node| node.joined = true);
     }
 
-    fn remove(&self, n: usize) -> Arc<Node> {
-        self.nodes.lock().unwrap().remove(n)
+    /// Before it ends.
+    fn remove(&self, node: &Node) {
+        self.nodes.lock().unwrap().retain(|watched| *watched.address() != node.address);
     }
 
-    fn end(self) -> (Vec<Arc<Node>>, u64) {
+    fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         let wrong = self.thread.join().unwrap();
         assert!(wrong.is_empty(), "{} times: {}", wrong.len(), wrong[0]);
-        let nodes = std::mem::take(&mut *self.nodes.lock().unwrap());
-        (nodes, self.looks.load(Ordering::Relaxed))
+        println!("looked {} times", self.looks.load(Ordering::Relaxed));
     }
 }
 
@@ -266,28 +312,29 @@ fn three_tcp_nodes_become_quic_nodes_one_after_the_other() {
     let mut ports: Vec<_> = (0..3).map(|_| port()).collect();
     let watch = Watch::start();
     let mut seed = None;
-    let mut old = Vec::new();
+    let mut all = Vec::new();
     for (_, port) in &ports {
-        let node = Node::old(*port, seed.as_ref());
+        let node = Node::old(*port, seed.as_ref(), &watch);
         seed.get_or_insert(node.address.clone());
-        old.push(node);
+        all.push(node);
     }
-    agree("before", &old);
-    let old_addresses: Vec<_> = old.iter().map(|node| node.address.clone()).collect();
-    old.drain(..).for_each(|node| watch.add(&node));
+    agree("before", &all);
+    watch.all_joined();
+    let old_addresses: Vec<_> = all.iter().map(|node| node.address.clone()).collect();
 
     for (n, (udp, port)) in ports.drain(..).enumerate() {
         // The first in the list is the next to go.
-        watch.remove(0).end();
+        let node = all.remove(0);
+        watch.remove(&node);
+        node.end();
         drop(udp);
-        let seed = watch.all()[0].address.clone();
-        let node = Node::both(port, &identity, &seed);
+        let seed = all[0].address.clone();
+        let node = Node::both(port, &identity, &seed, &watch);
         assert_eq!(node.address, Address::remote("akka.quic", SYSTEM, "127.0.0.1", port));
-        let mut all = watch.all();
         all.push(node.clone());
         let took = agree(&format!("step {}", n + 1), &all);
         println!("step {}, joined through {seed}: {took:?}", n + 1);
-        watch.add(&node);
+        watch.all_joined();
         // Its old address leads to it still, for those who have it written down somewhere.
         let alias = format!("{}/user/alias", old_addresses[n]);
         let other = &all[0];
@@ -297,7 +344,6 @@ fn three_tcp_nodes_become_quic_nodes_one_after_the_other() {
         });
     }
 
-    let all = watch.all();
     for node in &all {
         let Transport::Both(both) = &node.transport else { panic!("all speak both") };
         node.runtime.block_on(both.end_tcp());
@@ -321,10 +367,8 @@ fn three_tcp_nodes_become_quic_nodes_one_after_the_other() {
         let healthy = removed.iter().find(|address| !old_addresses.contains(address));
         assert_eq!(healthy, None, "at {}", node.address);
     }
-    drop(all);
-    let (nodes, looks) = watch.end();
-    println!("looked {looks} times");
-    nodes.into_iter().for_each(Node::end);
+    watch.end();
+    all.into_iter().for_each(Node::end);
 }
 
 #[test]
@@ -332,19 +376,23 @@ fn an_upgraded_node_can_go_back() {
     let identity = DevCa::new("upgrade").unwrap().identity(&["127.0.0.1"]).unwrap();
     let ports: Vec<_> = (0..3).map(|_| port()).collect();
     let [a, b, c] = [0, 1, 2].map(|n: usize| ports[n].1);
-    let first = Node::old(a, None);
+    let watch = Watch::start();
+    let first = Node::old(a, None, &watch);
     drop(ports);
-    let second = Node::both(b, &identity, &first.address);
-    let third = Node::both(c, &identity, &first.address);
+    let second = Node::both(b, &identity, &first.address, &watch);
+    let third = Node::both(c, &identity, &first.address, &watch);
     agree("one old, two upgraded", &[first.clone(), second.clone(), third.clone()]);
+    watch.all_joined();
     let gone = third.address.clone();
+    watch.remove(&third);
     third.end();
-    let third = Node::old(c, Some(&first.address));
+    let third = Node::old(c, Some(&first.address), &watch);
     let Transport::Both(both) = &second.transport else { panic!("it speaks both") };
     let entered = second.runtime.enter();
     both.retire(&second.daemon, gone);
     drop(entered);
     agree("two old, one upgraded", &[first.clone(), second.clone(), third.clone()]);
+    watch.end();
     [first, second, third].into_iter().for_each(Node::end);
 }
 
