@@ -226,7 +226,7 @@ impl Watched {
         let member = state.members.iter().find(|member| member.address == pair[1]);
         let status = member.map(|member| member.status);
         let is_reachable = state.reachability.is_reachable(&pair[1]);
-        let joins = !(self.joined && other.joined) && !up.contains(&pair);
+        let joins = !(up.contains(&pair) || self.joined && other.joined);
         let is_right = match status {
             Some(MemberStatus::Up) => true,
             None | Some(MemberStatus::Joining | MemberStatus::WeaklyUp) => joins,
