@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench micro                 all, about a minute
 //! cargo bench --bench micro -- queue        those whose name contains it
+//! cargo bench --bench micro --features metrics -- report
 //! ```
 
 use std::collections::BTreeMap;
@@ -200,11 +201,65 @@ fn spans(c: &mut Criterion) {
     });
 }
 
+/// A report about 32 peers with 8 lanes in use to and from each, into Prometheus' recorder.
+#[cfg(feature = "metrics")]
+fn report(c: &mut Criterion) {
+    use cluster_quic::metrics::{Options, Reporter};
+    use cluster_quic::{ClusterTransport, Config, InProcessNetwork, RecordingSink, gossip_inbox};
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    const PEERS: usize = 32;
+    const LANES: u8 = 8;
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let _entered = runtime.enter();
+    let network = InProcessNetwork::new();
+    let node = |host: String| {
+        let config = Config::builder("report").tell_lanes(LANES).build().expect("a configuration");
+        let node = ClusterTransport::in_process(config, &network, &host).expect("a node");
+        node.start(gossip_inbox::<String>(4).0, RecordingSink::new()).expect("its start");
+        node
+    };
+    let own = node("own".into());
+    let others: Vec<_> = (0..PEERS).map(|n| node(format!("peer-{n}"))).collect();
+    for other in &others {
+        for (from, to) in [(&own, other), (other, &own)] {
+            let peer = from.peer(to.address()).expect("a peer");
+            // Enough targets for every lane.
+            for n in 0..16 * u32::from(LANES) {
+                let target_path = &format!("/user/target-{n}");
+                peer.tell(RemoteTellRef { target_path, ..tell(b"hello") }).expect("room");
+            }
+            runtime.block_on(peer.flush()).expect("all handled");
+        }
+    }
+
+    let mut group = c.benchmark_group("report");
+    for (name, options) in [
+        ("32 peers, 8 lanes", Options::new()),
+        ("32 peers, all lanes together", Options::new().all_lanes_together()),
+        ("all peers and lanes together", Options::new().all_peers_together().all_lanes_together()),
+    ] {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let mut reporter = Reporter::new(&own, options);
+        metrics::with_local_recorder(&recorder, || {
+            reporter.report();
+            let text = recorder.handle().render();
+            let series = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+            println!("{name}: {} series, {} bytes of text", series.count(), text.len());
+            group.bench_function(name, |b| b.iter(|| assert!(reporter.report())));
+        });
+    }
+    group.finish();
+}
+
+#[cfg(not(feature = "metrics"))]
+fn report(_: &mut Criterion) {}
+
 criterion_group! {
     name = micro;
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = frames, gossip, queue, lane, association, spans
+    targets = frames, gossip, queue, lane, association, spans, report
 }
 criterion_main!(micro);
