@@ -54,7 +54,8 @@ impl Qlog {
     }
 
     /// What a connection from `peer` is accepted with.
-    pub(super) fn server(&self, mut server: ServerConfig, peer: &str) -> ServerConfig {
+    pub(super) fn server(&self, server: &ServerConfig, peer: &str) -> ServerConfig {
+        let mut server = server.clone();
         if let Some(stream) = self.stream("server", peer) {
             let mut transport = unadmitted(&self.config);
             transport.qlog_stream(Some(stream));
