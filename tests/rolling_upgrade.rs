@@ -93,7 +93,7 @@ impl Node {
         join: impl Fn(
             &ClusterDaemonHandle,
             &Runtime,
-        ) -> Option<Result<(), cluster_quic::atomr::SeedSilent>>,
+        ) -> Option<Result<(), cluster_quic::atomr::JoinError>>,
     ) -> Arc<Self> {
         let bus = ClusterEventBus::new();
         let removed = Arc::<Mutex<Vec<Address>>>::default();

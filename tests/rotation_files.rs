@@ -223,7 +223,8 @@ async fn a_kubernetes_volume_is_followed_and_standing_connections_with_it() {
 #[tokio::test]
 async fn what_is_not_in_order_keeps_the_old_identity_and_is_reported_once() {
     let (ca, dir) = (DevCa::new("ca").unwrap(), Dir::new());
-    dir.put(&issue(&ca, 10), ca.certificate());
+    let first = issue(&ca, 10);
+    dir.put(&first, ca.certificate());
     let node = bind(&dir.files());
     let old = node.identity_expires();
     let mut events = node.events();
@@ -247,6 +248,10 @@ async fn what_is_not_in_order_keeps_the_old_identity_and_is_reported_once() {
     let reason = rejected(&mut events).await;
     assert!(reason.contains("elsewhere.example"), "{reason}");
     assert!(matches!(&*watch.last_error().unwrap(), BindError::OwnName { .. }));
+    assert_eq!(node.identity_expires(), old);
+    // The old ones are back, which the node has: all is well.
+    dir.put(&first, ca.certificate());
+    until("no error", || watch.last_error().is_none()).await;
     assert_eq!(node.identity_expires(), old);
     // In order at last. What is the same but for the way it is written is no news.
     dir.put(&better, ca.certificate());

@@ -12,8 +12,10 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use atomr_cluster::{
@@ -24,7 +26,7 @@ use atomr_core::actor::Address as AtomrAddress;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::SendRemoteError;
 use crate::config::Config;
@@ -48,6 +50,9 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 ///
 /// Its address is the QUIC one. Its old one, with the same host and port, goes on working: what is sent
 /// there arrives here.
+///
+/// [`shutdown`](Self::shutdown) ends it in order; dropping it ends it at once, and closes the TCP port.
+/// TCP connections that others have opened live until they close them.
 pub struct BothTransports {
     quic: ClusterTransport,
     tcp: TcpClusterTransport,
@@ -77,7 +82,11 @@ impl BothTransports {
         let quic = ClusterTransport::bind(config, identity)?;
         let old = tcp_address(&quic);
         let tcp = TcpClusterTransport::with_advertised(old.clone(), bind, old.host.clone());
-        tcp.listen().await.map_err(UpgradeError::Tcp)?;
+        if let Err(error) = tcp.listen().await {
+            // Dropped, it would free the port a moment later.
+            quic.shutdown(Duration::ZERO).await;
+            return Err(UpgradeError::Tcp(error));
+        }
         let mut listening = bind;
         match bind.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => listening.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -193,15 +202,26 @@ impl BothTransports {
         }
     }
 
-    /// Ends the node: TCP at once, QUIC in order, as [`ClusterTransport::shutdown`] does. The report is of
-    /// QUIC alone; TCP counts nothing.
+    /// Ends the node within `deadline`: TCP at once, QUIC in order, as [`ClusterTransport::shutdown`] does. The
+    /// report is of QUIC alone; TCP counts nothing.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
-        self.end_tcp().await;
-        self.quic.shutdown(deadline).await
+        let begin = Instant::now();
+        if timeout(deadline, self.end_tcp()).await.is_err() {
+            tracing::warn!(port = self.listening.port(), "TCP port may still be open");
+        }
+        self.quic.shutdown(deadline.saturating_sub(begin.elapsed())).await
     }
 
     fn goes_by_tcp(&self, target: &AtomrAddress) -> bool {
         target.protocol == TCP && !self.tcp_ended.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for BothTransports {
+    fn drop(&mut self) {
+        // atomr's listener would go on without it. The call does not wait for anything.
+        let end = pin!(self.tcp.shutdown());
+        let _ = end.poll(&mut Context::from_waker(Waker::noop()));
     }
 }
 
