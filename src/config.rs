@@ -406,8 +406,8 @@ mod tests {
     fn lanes_that_could_starve_gossip_are_refused() {
         let error =
             Config::builder("sys").tell_lanes(16).stream_window(4 << 20).build().unwrap_err();
-        let told = "tell lanes could hold 102236160 bytes of the send window (16 lanes x (window \
-                    4194304 + chunk 65536) x 1.5), but only";
+        let told = "tell lanes could hold 102629376 bytes of the send window (16 lanes x (window \
+                    4194304 + chunk 81920) x 1.5), but only";
         assert!(error.to_string().starts_with(told), "{error}");
         Config::builder("sys")
             .tell_lanes(16)

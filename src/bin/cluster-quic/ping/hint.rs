@@ -216,7 +216,7 @@ fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cluster_quic::{DevCa, Incarnation};
+    use cluster_quic::DevCa;
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
     use std::time::SystemTime;
