@@ -12,10 +12,8 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use atomr_cluster::{
@@ -24,6 +22,7 @@ use atomr_cluster::{
 };
 use atomr_core::actor::Address as AtomrAddress;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -42,6 +41,9 @@ const TCP: &str = "akka.tcp";
 /// How often it is looked whether a retired address has come back.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// How often a node that is dropped tells its TCP listener to end.
+const DROP_TRIES: u32 = 50;
+
 /// How long it is tried to close the TCP port.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
@@ -55,10 +57,12 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 /// TCP connections that others have opened live until they close them.
 pub struct BothTransports {
     quic: ClusterTransport,
-    tcp: TcpClusterTransport,
+    tcp: Arc<TcpClusterTransport>,
     /// Where this process reaches its own TCP port.
     listening: SocketAddr,
     tcp_ended: AtomicBool,
+    /// Where the TCP listener runs.
+    runtime: Handle,
 }
 
 impl fmt::Debug for BothTransports {
@@ -93,7 +97,8 @@ impl BothTransports {
             IpAddr::V6(ip) if ip.is_unspecified() => listening.set_ip(Ipv6Addr::LOCALHOST.into()),
             _ => {}
         }
-        Ok(Self { quic, tcp, listening, tcp_ended: AtomicBool::new(false) })
+        let (tcp, runtime) = (Arc::new(tcp), Handle::current());
+        Ok(Self { quic, tcp, listening, tcp_ended: AtomicBool::new(false), runtime })
     }
 
     /// Sets where received gossip and tells go, whichever way they come; once. What comes by TCP and
@@ -219,9 +224,15 @@ impl BothTransports {
 
 impl Drop for BothTransports {
     fn drop(&mut self) {
-        // atomr's listener would go on without it. The call does not wait for anything.
-        let end = pin!(self.tcp.shutdown());
-        let _ = end.poll(&mut Context::from_waker(Waker::noop()));
+        // atomr's listener would go on for ever, and it hears of its end only while it waits for somebody to
+        // connect. Whether it has cannot be seen: by now the port may be another's.
+        let tcp = Arc::clone(&self.tcp);
+        self.runtime.spawn(async move {
+            for _ in 0..DROP_TRIES {
+                tcp.shutdown().await;
+                sleep(AGAIN).await;
+            }
+        });
     }
 }
 
