@@ -523,3 +523,18 @@ impl PartialEq for Due {
 }
 
 impl Eq for Due {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_that_are_given_again_and_again_are_kept_once() {
+        let seed = |port| Address::new("engines", "h", port).unwrap();
+        let mut seeds = Vec::new();
+        for _ in 0..100 {
+            add_new(&mut seeds, vec![seed(1), seed(2), seed(1)]);
+        }
+        assert_eq!(seeds, [seed(1), seed(2)]);
+    }
+}
