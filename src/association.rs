@@ -171,6 +171,11 @@ impl Association {
         }
     }
 
+    /// With a life of the peer that is refused already.
+    pub(crate) fn refusing(self, quarantined: Option<Incarnation>) -> Self {
+        Self { quarantined, ..self }
+    }
+
     /// When a `Timer` input is due.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         match self.state {

@@ -130,8 +130,10 @@ impl<B: Backend> Driver<B> {
         };
         let stuck = StuckLanes::new(node.config.lane_stuck_after, node.config.tell_lanes);
         let seed = node.incarnation.0 ^ (u64::from(peer.address.port()) << 48);
+        let refused = peer.status().quarantined;
+        let association = Association::new(node.address < peer.address, timing, seed);
         Self {
-            association: Association::new(node.address < peer.address, timing, seed),
+            association: association.refusing(refused),
             hub,
             node,
             peer,

@@ -8,6 +8,9 @@ use crate::lane::Lane;
 
 /// Something that happened; received through [`ClusterTransport::events`].
 ///
+/// Its variants are not `non_exhaustive`: what handles events can be tested with any of them. Match them with
+/// `..`, for they may get more fields in a minor release before 1.0.
+///
 /// [`ClusterTransport::events`]: crate::ClusterTransport::events
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -31,6 +31,9 @@ use crate::tls::Identity;
 /// How long closed connections' last packets may take to leave, after a shutdown's deadline.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// For a deadline beyond what a clock can tell.
+const FAR: Duration = Duration::from_secs(30 * 365 * 86_400);
+
 /// A node's transport: sends gossip and tells to other nodes, and hands over what they send.
 ///
 /// Clones are handles of the same node. [`shutdown`](Self::shutdown) ends it in order; dropping the
@@ -264,7 +267,7 @@ impl ClusterTransport {
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let node = &self.0.node;
         let begin = Instant::now();
-        let deadline = begin + deadline;
+        let deadline = begin.checked_add(deadline).unwrap_or(begin + FAR);
         node.phase.send_if_modified(|phase| {
             let running = *phase == Phase::Running;
             if running {

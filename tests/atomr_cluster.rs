@@ -13,9 +13,10 @@ use atomr_cluster::{
     MembershipState, RecordingSink, VectorClock, spawn_daemon,
 };
 use atomr_core::actor::Address as AtomrAddress;
-use cluster_quic::atomr::{down_lost_members, join_through};
+use cluster_quic::atomr::{JoinError, down_lost_members, join_through};
 use cluster_quic::{
-    Address, ClusterTransport, Config, ConfigBuilder, DevCa, Event, Identity, RemoteTell,
+    Address, ClusterTransport, Config, ConfigBuilder, DevCa, Event, Identity, InProcessNetwork,
+    RemoteTell,
 };
 
 const GOSSIP: Duration = Duration::from_millis(30);
@@ -303,4 +304,32 @@ fn child_process() {
     let node = runtime.block_on(Node::start(config, &identity(Path::new(&dir)), seed.as_ref()));
     println!("address={}", node.transport.address());
     let _ = std::io::stdin().lines().count();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_that_comes_to_nothing_says_why() {
+    let network = InProcessNetwork::new();
+    let transport = ClusterTransport::in_process(config().build().unwrap(), &network, "a").unwrap();
+    let own = AtomrAddress::from(transport.address());
+    let gossip_interval = Duration::from_secs(600);
+    let daemon = spawn_daemon(
+        own.clone(),
+        Arc::new(transport.clone()),
+        ClusterEventBus::new(),
+        DaemonConfig { gossip_interval },
+    );
+    let join = async |seed: &AtomrAddress| {
+        join_through(&transport, &daemon, seed, gossip_interval / 2).await.unwrap_err()
+    };
+    // The first round is at once, the next too far away for it to become Up.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let error = join(&own).await;
+    assert!(matches!(&error, JoinError::Own { address, .. } if *address == own), "{error}");
+    assert!(daemon.snapshot().state.members.is_empty(), "nothing was done");
+    let nobody = AtomrAddress::remote("akka.quic", "cluster", "nobody", 1);
+    let error = join(&nobody).await;
+    assert!(matches!(error, JoinError::NotUp { .. }), "{error}");
+    tokio::time::sleep(gossip_interval).await;
+    let error = join(&nobody).await;
+    assert!(matches!(&error, JoinError::SeedSilent { seed, .. } if *seed == nobody), "{error}");
 }

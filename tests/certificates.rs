@@ -212,7 +212,7 @@ async fn a_node_does_not_advertise_what_its_certificate_does_not_cover() {
     let ca = DevCa::new("ca").unwrap();
     let config = Config::builder("test").advertise_host("victim.example").build().unwrap();
     match ClusterTransport::bind(config, &ca.identity(&[HOST]).unwrap()) {
-        Err(BindError::OwnName { address, mismatch }) => {
+        Err(BindError::OwnName { address, mismatch, .. }) => {
             assert_eq!(address.host(), "victim.example");
             assert!(mismatch.to_string().contains(HOST), "{mismatch}");
         }

@@ -252,6 +252,12 @@ async fn what_is_not_in_order_keeps_the_old_identity_and_is_reported_once() {
     dir.put(&better, ca.certificate());
     assert!(renewed(&mut events).await > old.unwrap());
     assert!(watch.last_error().is_none());
+    // Broken again, and put back, which is what the node has: all is well.
+    fs::remove_file(dir.path("tls.key")).unwrap();
+    rejected(&mut events).await;
+    assert!(watch.last_error().is_some());
+    dir.put(&better, ca.certificate());
+    until("no error", || watch.last_error().is_none()).await;
     dir.write("ca.crt", &format!("# our own\n{}", ca.certificate()));
     silence(&mut events).await;
 }

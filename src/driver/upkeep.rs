@@ -133,12 +133,21 @@ impl<B: Backend> Driver<B> {
         // Held by this driver and by its loop.
         const HELD: usize = 2;
         let unneeded = self.association.is_idle()
-            // The memory of it is what refuses the peer.
-            && self.association.quarantined().is_none()
             && !self.peer.has_pending()
             && self.peer.inbound.is_settled()
             && self.idle_since.elapsed() >= self.node.config.retention;
-        if !unneeded || !self.hub.forget(&self.peer, &self.inbox, HELD) {
+        if !unneeded || self.peer.status().quarantine.is_some() {
+            return false;
+        }
+        // First, so that it is there for whoever makes the peer known anew.
+        let refused = self.association.quarantined();
+        if let Some(life) = refused {
+            self.node.outcasts.put(&self.peer.address, life);
+        }
+        if !self.hub.forget(&self.peer, &self.inbox, HELD) {
+            if refused.is_some() {
+                self.node.outcasts.take(&self.peer.address);
+            }
             return false;
         }
         debug!("peer forgotten");

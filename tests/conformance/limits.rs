@@ -239,7 +239,7 @@ pub(crate) async fn bad_calls_are_typed_errors(net: impl Net) {
     let to = net.nobody();
     let large = RemoteTell { payload: vec![0; MAX_FRAME], ..tell(0) };
     match a.transport.tell(&to, large) {
-        Err(SendError::TooLarge { message, len }) => {
+        Err(SendError::TooLarge { message, len, .. }) => {
             assert_eq!(message.payload.len(), MAX_FRAME);
             assert!(len > MAX_FRAME);
         }

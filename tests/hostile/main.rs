@@ -177,6 +177,30 @@ async fn a_half_open_stream_stalls_nobody() {
     assert_eq!(closed(&connection).await.0, PROTOCOL);
 }
 
+/// Without its gossip lane the association would look healthy for ever, and carry no gossip.
+#[tokio::test]
+async fn a_lane_that_is_reset_ends_the_connection() {
+    let mut scene = Scene::new().await;
+    let connection = scene.accepted(&hello(450)).await;
+    let mut gossip = open(&connection, GOSSIP, &framed(&[0, 0, 2, b'h', b'i'])).await;
+    // Else it would be one without a header.
+    let heard = || {
+        let peers = scene.victim.peers();
+        peers.iter().any(|peer| peer.address.port() == 450 && peer.gossip_received == 1)
+    };
+    let begin = Instant::now();
+    while !heard() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "gossip is not received");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    gossip.reset(0_u32.into()).unwrap();
+    // It takes a while: a goodbye may be on its way.
+    let ended = tokio::time::timeout(Duration::from_secs(20), connection.closed()).await;
+    assert!(ended.is_ok(), "the victim lives with it");
+    assert_eq!(closed(&connection).await.0, PROTOCOL);
+    scene.healthy_works().await;
+}
+
 #[tokio::test]
 async fn streams_opened_and_reset_without_end_are_cut_off() {
     let mut scene = Scene::new().await;

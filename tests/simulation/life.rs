@@ -131,7 +131,7 @@ impl Life {
                 Record { from: self.number as u64, incarnation: self.incarnation, target, number };
             match peer.tell(tell(record, size)) {
                 Ok(()) => {}
-                Err(SendError::Full(_)) => {
+                Err(SendError::Full { .. }) => {
                     sent.refused += 1;
                     return n;
                 }

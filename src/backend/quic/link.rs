@@ -28,6 +28,10 @@ const MAX_SEND_WINDOW: u64 = 256 * 1024 * 1024;
 /// What a peer that stops a lane has to close the connection as well.
 const STOPPED_GRACE: Duration = Duration::from_secs(1);
 
+/// What a peer that resets a lane has to close the connection as well. It may first say goodbye, over a path
+/// that loses packets.
+const RESET_GRACE: Duration = Duration::from_secs(5);
+
 /// Received pieces handed over per read: one lock of the connection for all of them. An idle lane has
 /// room for few, since every association has some.
 pub(crate) const READ_BATCH: usize = 32;
@@ -229,7 +233,11 @@ impl LaneReader for QuicReader {
             Ok(read) => read,
             Err(ReadError::ConnectionLost(e)) => return Err(connection_error(&e)),
             // The peer gave the lane up with its connection, whose reason is on its way.
-            Err(ReadError::Reset(_)) => return Err(self.link.closed().await),
+            Err(ReadError::Reset(_)) => {
+                let closed = timeout(RESET_GRACE, self.link.closed()).await;
+                let breach = || AssociationError::Protocol("it reset one of its lanes".into());
+                return Err(closed.unwrap_or_else(|_| breach()));
+            }
             Err(other) => {
                 return Err(AssociationError::Connection(format!("reading a lane: {other}")));
             }

@@ -8,7 +8,7 @@ use atomr_cluster::{
     MembershipState, VectorClock, spawn_daemon,
 };
 use atomr_core::actor::Address as AtomrAddress;
-use cluster_quic::atomr::{SeedSilent, down_lost_members, join_through};
+use cluster_quic::atomr::{JoinError, down_lost_members, join_through};
 use cluster_quic::{Address, ClusterTransport, Config, Identity, gossip_inbox};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -70,7 +70,7 @@ impl ClusterNode {
     }
 
     /// Joins the cluster of `seed`. Cancel-safe.
-    pub(crate) async fn join(&self, seed: &Address, within: Duration) -> Result<(), SeedSilent> {
+    pub(crate) async fn join(&self, seed: &Address, within: Duration) -> Result<(), JoinError> {
         join_through(&self.transport, &self.daemon, &seed.into(), within).await
     }
 
