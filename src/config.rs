@@ -366,6 +366,10 @@ impl ConfigBuilder {
 
     /// The node's incarnation, where the clock cannot be relied upon: must be greater at each start.
     /// Default: microseconds since the Unix epoch.
+    ///
+    /// Peers take a node that comes back with the same one for the one that it was. They refuse its first dials
+    /// as old ones ([`Superseded`](crate::AssociationError::Superseded)), and then drop what it tells them as
+    /// received before, without a word.
     pub fn incarnation(mut self, incarnation: u64) -> Self {
         self.0.incarnation = Some(Incarnation(incarnation));
         self

@@ -27,9 +27,6 @@ mod status;
 pub(crate) use status::LinkProbe;
 use status::Status;
 
-/// Faults that wait for the driver; more of them at once say nothing new.
-const MAX_FAULTS: usize = 16;
-
 pub(crate) struct PeerCore {
     pub(crate) address: Address,
     /// This node, as the peer is to tell its lives apart.
@@ -75,11 +72,7 @@ impl PeerCore {
 
     /// Leaves a fault for the driver.
     pub(crate) fn report(&self, fault: Fault) {
-        let mut status = self.status();
-        if status.faults.len() < MAX_FAULTS {
-            status.faults.push(fault);
-        }
-        drop(status);
+        self.status().note_fault(fault);
         self.wake.notify_one();
     }
 

@@ -57,7 +57,7 @@ struct Shared<L: Link> {
     heard_out: SetOnce<()>,
     /// The peer has opened a tell lane.
     receives: AtomicBool,
-    /// The peer's control messages so far.
+    /// The peer's acknowledgements so far, those that say nothing new among them.
     signs: AtomicU64,
     inputs: mpsc::Sender<DriverInput<L>>,
 }
@@ -125,7 +125,7 @@ impl<L: Link> Session<L> {
         self.shared.id
     }
 
-    /// The peer's control messages so far: it is alive, however long its sink takes.
+    /// The peer's acknowledgements so far, which it repeats: it is alive, however long its sink takes.
     pub(crate) fn signs(&self) -> u64 {
         self.shared.signs.load(Ordering::Relaxed)
     }
