@@ -12,6 +12,7 @@ macro_rules! say {
 }
 
 mod certificates;
+mod giving_back;
 mod one_way;
 mod perform;
 mod silence;
@@ -23,13 +24,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{Instrument, warn};
+use tracing::Instrument;
 
 use crate::association::{Association, Input, LinkId, Timing};
 use crate::control::Instance;
-use crate::dead_letters::give_back;
 use crate::delivery::Fault;
 use crate::error::AssociationError;
 use crate::event::Event;
@@ -43,6 +43,7 @@ use crate::outbound::Loss;
 use crate::peer::PeerCore;
 use crate::session::Session;
 use certificates::Certificates;
+use giving_back::GivingBack;
 use one_way::OneWay;
 use silence::Silence;
 use stuck::StuckLanes;
@@ -110,8 +111,7 @@ pub(crate) struct Driver<B: Backend> {
     answer: Option<JoinHandle<()>>,
     /// Since when nothing is under way, if nothing is.
     idle_since: Instant,
-    /// Threads that give lost tells back.
-    giving_back: JoinSet<()>,
+    giving_back: GivingBack,
     log: LogLimit,
 }
 
@@ -163,7 +163,7 @@ impl<B: Backend> Driver<B> {
             silence: Silence::default(),
             answer: None,
             idle_since: Instant::now(),
-            giving_back: JoinSet::new(),
+            giving_back: GivingBack::default(),
             log: LogLimit::new(LOG_BURST, LOG_REFILL),
         }
     }
@@ -334,21 +334,7 @@ impl<B: Backend> Driver<B> {
             say!(self, warn, %lane, frames, bytes, ?reason, "tells lost");
             self.node.emit(Event::TellsLost { peer, lane, frames, bytes, reason });
         }
-        if losses.is_empty() || self.node.dead_letters.get().is_none() {
-            return;
-        }
-        while self.giving_back.try_join_next().is_some() {}
-        let (node, peer) = (Arc::clone(&self.node), Arc::clone(&self.peer));
-        let span = tracing::Span::current();
-        self.giving_back.spawn_blocking(move || {
-            let _in_span = span.enter();
-            let Some(hook) = node.dead_letters.get() else { return };
-            let give_back = |(_, loss): &(u8, Loss)| give_back(&peer.address, loss, hook);
-            let panics: u64 = losses.iter().map(give_back).sum();
-            if panics > 0 {
-                warn!(peer = %peer.address, panics, "the dead letters' hook panicked");
-            }
-        });
+        self.giving_back.push(&self.node, &self.peer.address, losses.into_iter().map(|(_, l)| l));
     }
 }
 

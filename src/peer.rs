@@ -334,12 +334,16 @@ impl Peer {
     /// ([`SendError::Quarantined`]), and so are its connections, until it comes back as another
     /// incarnation. Gossip is still taken, and is what makes this node dial and find that one.
     ///
+    /// Tells are refused when this returns; the rest follows at once, and is not waited for.
+    ///
     /// Returns the incarnation: the one last associated with. `None`, without effect, if there was none
     /// yet. What was already received from it still goes to the sink.
     pub fn quarantine(&self) -> Option<Incarnation> {
         let core = &*self.0;
         let mut status = core.status();
         let incarnation = status.incarnation?;
+        // With the lock held: should that life be over, the driver takes it back, and must do so afterwards.
+        core.lanes.iter().for_each(TellLane::refuse);
         status.quarantine = Some(incarnation);
         drop(status);
         core.wake.notify_one();

@@ -43,6 +43,14 @@ pub(crate) struct Session<L: Link> {
     tasks: JoinSet<()>,
 }
 
+/// How our control lane begins.
+enum Opening<W> {
+    /// It is open: we dialled, and said `Hello` on it.
+    Open(W),
+    /// With this answer.
+    Answer(Control),
+}
+
 struct Shared<L: Link> {
     node: Arc<Node>,
     peer: Arc<PeerCore>,
@@ -63,15 +71,14 @@ struct Shared<L: Link> {
 }
 
 impl<L: Link> Session<L> {
-    /// Starts the control lane and the readers. `accepted`: what a link that the peer dialled is
-    /// answered with first.
+    /// Starts the control lane and the readers. `accept`: what a link that the peer dialled is answered with.
     pub(crate) fn start(
         node: &Arc<Node>,
         peer: &Arc<PeerCore>,
         id: LinkId,
         inbound_epoch: u64,
         greeted: Greeted<L>,
-        accepted: Option<Control>,
+        accept: impl FnOnce() -> Control,
         inputs: mpsc::Sender<DriverInput<L>>,
     ) -> Self {
         let Greeted { link, reader, writer, greeting } = greeted;
@@ -89,11 +96,12 @@ impl<L: Link> Session<L> {
             signs: AtomicU64::new(0),
             inputs,
         });
+        let opening = writer.map_or_else(|| Opening::Answer(accept()), Opening::Open);
         let (goodbye, said) = oneshot::channel();
         let mut tasks = JoinSet::new();
         let lane = spans::send(&shared.span, Lane::Control);
         let control = tokio::spawn(work(&shared, lane, move |shared| async move {
-            write::write_control(&shared, writer, accepted, said).await
+            write::write_control(&shared, opening, said).await
         }));
         let lane = spans::receive(&shared.span, Some(Lane::Control));
         tasks.spawn(work(&shared, lane, |shared| async move {

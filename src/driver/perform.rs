@@ -75,11 +75,10 @@ impl<B: Backend> Driver<B> {
             handle.close(&reason);
             return Err(Input::Lost { link, reason });
         }
-        let accepted = matches!(link, LinkId::Accepted(_)).then(|| {
-            Control::Accepted(greet::greeting(&self.node, &peer, self.association.attempt()))
-        });
+        let attempt = self.association.attempt();
+        let accept = || Control::Accepted(greet::greeting(&self.node, &peer, attempt));
         let mut session =
-            Session::start(&self.node, &peer, link, epoch, *greeted, accepted, self.inbox.clone());
+            Session::start(&self.node, &peer, link, epoch, *greeted, accept, self.inbox.clone());
         session.note_remote(&remote);
         let mut attach = || {
             for (n, lane) in (0..).zip(peer.lanes.iter()).filter(|(_, lane)| lane.needs_writer()) {
@@ -121,6 +120,10 @@ impl<B: Backend> Driver<B> {
     pub(super) fn quarantine(&mut self, incarnation: Incarnation) {
         self.feed(Input::Quarantine { incarnation });
         if self.association.quarantined() != Some(incarnation) {
+            // It came back as another before this was said, and that one is not meant.
+            if self.association.quarantined().is_none() {
+                self.peer.lanes.iter().for_each(TellLane::admit);
+            }
             return;
         }
         warn!(%incarnation, "peer quarantined");

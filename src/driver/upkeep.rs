@@ -135,8 +135,11 @@ impl<B: Backend> Driver<B> {
             && self.association.quarantined().is_none()
             && !self.peer.has_pending()
             && self.peer.inbound.is_settled()
+            // Who sends to it next must not get these later than his own.
+            && self.giving_back.is_over()
             && self.idle_since.elapsed() >= self.node.config.retention;
-        if !unneeded || !self.hub.forget(&self.peer, &self.inbox, HELD) {
+        let nothing_came = || self.inputs.is_empty();
+        if !unneeded || !self.hub.forget(&self.peer, &self.inbox, HELD, nothing_came) {
             return false;
         }
         debug!("peer forgotten");
@@ -217,11 +220,9 @@ impl<B: Backend> Driver<B> {
         let losses = (0..).zip(self.peer.lanes.iter()).filter_map(abandon).collect();
         self.report_losses(losses);
         let limit = deadline.max(Instant::now() + LAST_WORDS);
-        let given_back = async { while self.giving_back.join_next().await.is_some() {} };
-        if timeout_at(limit, given_back).await.is_err() {
+        if timeout_at(limit, self.giving_back.over()).await.is_err() {
             warn!("lost tells are still being given back");
         }
-        self.giving_back.detach_all();
         self.note_stuck(Instant::now());
         self.note_status();
     }
