@@ -161,7 +161,8 @@ mod tests {
     use super::*;
 
     async fn take(greetings: &Greetings, ip: &str) -> Option<Place> {
-        greetings.place(Some(ip.parse().unwrap())).await
+        let place = greetings.place(Some(ip.parse().unwrap()));
+        timeout(Duration::from_secs(5), place).await.expect("an answer")
     }
 
     async fn waits(greetings: &Greetings, origin: Option<IpAddr>) -> bool {

@@ -48,7 +48,7 @@ enum Opening<W> {
     /// It is open: we dialled, and said `Hello` on it.
     Open(W),
     /// With this answer.
-    Answer(Control),
+    Answer(Box<Control>),
 }
 
 struct Shared<L: Link> {
@@ -96,7 +96,7 @@ impl<L: Link> Session<L> {
             signs: AtomicU64::new(0),
             inputs,
         });
-        let opening = writer.map_or_else(|| Opening::Answer(accept()), Opening::Open);
+        let opening = writer.map_or_else(|| Opening::Answer(Box::new(accept())), Opening::Open);
         let (goodbye, said) = oneshot::channel();
         let mut tasks = JoinSet::new();
         let lane = spans::send(&shared.span, Lane::Control);
