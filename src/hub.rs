@@ -155,3 +155,67 @@ async fn accept<B: Backend>(hub: Arc<Hub<B>>) {
     hub.backend.close().await;
     hub.node.end();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::runtime::Handle;
+    use tokio::task::yield_now;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::association::LinkId;
+    use crate::backend::in_process::{InProcessBackend, InProcessNetwork};
+    use crate::config::Config;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn hub(network: &InProcessNetwork, host: &str) -> Arc<Hub<InProcessBackend>> {
+        let address = Address::new("sys", host, 1).unwrap();
+        let config = Config::builder("sys").build().unwrap();
+        let backend = InProcessBackend::register(network, &address, 1 << 18).unwrap();
+        let node = Arc::new(Node::new(address, config, None, Handle::current()));
+        Arc::new(Hub { node, backend, inboxes: DashMap::new() })
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_not_forgotten_while_something_is_on_its_way_to_its_driver() {
+        let network = InProcessNetwork::new();
+        let (a, b) = (hub(&network, "a"), hub(&network, "b"));
+        // Known without a driver; the test is it.
+        let peer = b.node.peer(&a.node.address).unwrap();
+        let (inbox, mut inputs) = mpsc::channel(1);
+        b.inboxes.insert(peer.address.clone(), inbox.clone());
+        let waiting =
+            DriverInput::Closed { link: LinkId::Dialled(1), reason: AssociationError::TimedOut };
+        assert!(inbox.send(waiting).await.is_ok());
+        assert!(!b.forget(&peer, &inbox, 1, || inputs.is_empty()), "in the inbox");
+
+        let dialler = Arc::clone(&a);
+        let to = a.node.peer(&b.node.address).unwrap();
+        let dial = tokio::spawn(async move {
+            greet::dial(&dialler.node, &dialler.backend, &to, 1).await.err()
+        });
+        let incoming = b.backend.accept().await.unwrap();
+        let place = Greetings::default().place(incoming.origin()).await.unwrap();
+        let hub = Arc::clone(&b);
+        let handed_over = tokio::spawn(async move { hub.incoming(incoming, place).await });
+        let on_its_way = async {
+            while Arc::strong_count(&peer) < 3 {
+                yield_now().await;
+            }
+        };
+        timeout(LIMIT, on_its_way).await.expect("whoever hands it over holds the peer");
+        assert!(!b.forget(&peer, &inbox, 1, || true), "on its way");
+
+        assert!(matches!(inputs.recv().await, Some(DriverInput::Closed { .. })));
+        let greeted = timeout(LIMIT, inputs.recv()).await.expect("handed over");
+        assert!(matches!(greeted, Some(DriverInput::Incoming { .. })));
+        handed_over.await.unwrap();
+        drop(greeted);
+        dial.await.unwrap();
+        assert!(b.forget(&peer, &inbox, 1, || inputs.is_empty()));
+        assert!(b.node.peers.is_empty() && b.inboxes.is_empty());
+    }
+}
