@@ -306,7 +306,7 @@ settings! {
     /// How long a delivered tell's acknowledgement waits for others to go with it. Default 1 ms.
     ack_delay: Duration,
     /// How long tells to a peer are kept while there is no association, or none over which the peer takes any
-    /// notice of them ([`Unresponsive`](crate::AssociationError::Unresponsive)). Default 60 s. For as long, a
+    /// notice of them ([`Unresponsive`](crate::AssociationError::Unresponsive)), however many there are. Default 60 s. For as long, a
     /// peer that was lost is dialled again even if nothing is to be sent.
     retention: Duration,
     /// How long a dial waits for the handshake; and then for the greeting, a quarter longer. Default 5 s.

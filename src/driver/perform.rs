@@ -208,9 +208,7 @@ impl<B: Backend> Driver<B> {
             drop(status);
             // Of one whose place another takes, no more is said.
             if !superseded {
-                self.up = false;
-                say!(self, info, %reason, "peer down");
-                self.node.emit(Event::PeerDown { peer: self.peer.address.clone(), reason });
+                self.say_down(reason);
             }
             return;
         }
@@ -230,6 +228,12 @@ impl<B: Backend> Driver<B> {
         }
     }
 
+    fn say_down(&mut self, reason: AssociationError) {
+        self.up = false;
+        say!(self, info, %reason, "peer down");
+        self.node.emit(Event::PeerDown { peer: self.peer.address.clone(), reason });
+    }
+
     pub(super) fn close_link(&mut self, link: LinkId, reason: &AssociationError) {
         if let Some(dial) = self.dials.remove(&link) {
             // Dropping the attempt closes what it has, as superseded.
@@ -244,6 +248,10 @@ impl<B: Backend> Driver<B> {
     }
 
     pub(super) fn dial_failed(&mut self, error: AssociationError, retry_in: Duration) {
+        if self.up && self.session.is_none() {
+            // The peer closed the link for another's sake, and that one has not come.
+            self.say_down(error.clone());
+        }
         let mut status = self.peer.status();
         *status.failed_dials.entry(error.kind()).or_default() += 1;
         let known = status.last_error.replace(error.clone());

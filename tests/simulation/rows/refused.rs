@@ -5,6 +5,7 @@ use cluster_quic::{AssociationError, Event, Events};
 use quinn::{Connection, Endpoint};
 use tokio::time::timeout;
 
+use super::strangers::lone;
 use super::{MS, SECS, defaults};
 use crate::identity::{Ca, Claims};
 use crate::network::Pipe;
@@ -90,6 +91,25 @@ fn row_21_a_connection_that_cannot_be_used_is_reported() {
         assert!(stats.last_error.as_ref().is_some_and(is_refused), "{:?}", stats.last_error);
         assert!(stats.link.is_none());
         assert_eq!(stats.ended["refused"], 1);
+        world.kill(0);
+    });
+}
+
+/// A peer says that another connection takes this one's place, and none comes.
+#[test]
+fn row_21_a_promise_of_another_connection_that_is_not_kept_ends_the_association() {
+    simulate(async || {
+        let ca = Ca::new();
+        let mut world = lone(&ca);
+        let mut events = world.nodes[0].life().transport().events();
+        let (_endpoint, connection) = greet(&world, &ca, 1, 1, 64 * 1024).await;
+        assert!(matches!(next(&mut events).await, Event::PeerUp { .. }));
+        connection.close(2_u32.into(), b"");
+        let event = next(&mut events).await;
+        let no_answer = |error: &AssociationError| matches!(error, AssociationError::NoAnswer(_));
+        assert!(matches!(&event, Event::PeerDown { reason, .. } if no_answer(reason)), "{event:?}");
+        let event = next(&mut events).await;
+        assert!(matches!(&event, Event::DialFailed { error, .. } if no_answer(error)), "{event:?}");
         world.kill(0);
     });
 }
