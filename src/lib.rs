@@ -59,6 +59,44 @@
 //!
 //! Over the network a node needs an [`Identity`] (certificates from PEM files; [`DevCa`] makes some for
 //! development) and [`ClusterTransport::bind`] in place of `in_process`; everything else is the same.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `atomr` (the default one) | `atomr`: the drop-in for atomr-cluster's transports; `default-features = false` does without |
+//! | `metrics` | `metrics`: counters and gauges through the `metrics` facade |
+//! | `qlog` | `ConfigBuilder::qlog`: a qlog file for each connection |
+//! | `foca`, `chitchat` | `foca`, `chitchat`: adapters for these gossip engines |
+//! | `custom-socket` | `ClusterTransport::bind_socket`: QUIC over a socket of your own; ties you to quinn's version |
+//! | `cli` | the command-line tool `cluster-quic` |
+//!
+//! # Errors
+//!
+//! One type for each operation; each variant says what to do, or what was wrong.
+//!
+//! | of | error | note |
+//! |---|---|---|
+//! | [`Config::builder`] | [`ConfigError`] | names the setting and its range |
+//! | [`Identity`], [`DevCa`] | [`IdentityError`], [`DevCertError`] | name the file and what is wrong with it |
+//! | [`ClusterTransport::bind`], [`renew`](ClusterTransport::renew) | [`BindError`] | the socket, the identity, the address; a failed `renew` changes nothing |
+//! | [`ClusterTransport::start`] | [`AlreadyStarted`] | |
+//! | addresses, [`ClusterTransport::peer`] | [`AddressError`], [`PeerError`] | |
+//! | [`Peer::tell`], [`Peer::tell_when_ready`], [`Peer::send_gossip`] | [`SendError`] | hands back the tell that was not accepted |
+//! | [`Peer::flush`] | [`FlushError`] | some tells were lost meanwhile |
+//! | [`ClusterFrame`] | [`FrameError`] | what is no frame |
+//!
+//! What happens to an association later is no call's error: why it failed or ended is an [`AssociationError`], in
+//! [`Event::PeerDown`], [`Event::DialFailed`], [`Event::IncomingRefused`] and [`PeerStats::last_error`], and tells
+//! that were accepted and are lost are [`Event::TellsLost`] and come back by
+//! [`dead_letters`](ClusterTransport::dead_letters). [`kind`](AssociationError::kind) names a reason in one word,
+//! [`is_misconfiguration`](AssociationError::is_misconfiguration) tells what only a person can mend.
+//!
+//! # Guides
+//!
+//! In the package and in the repository, not on these pages: `docs/operations.md` (certificates, networks, containers,
+//! what an error means), `docs/settings.md`, `docs/observability.md`, `docs/rotation.md`, `docs/rolling-upgrade.md`,
+//! `docs/tool.md`, `docs/wire.md`, `docs/reliability.md`, `docs/architecture.md`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     feature = "atomr",

@@ -15,7 +15,7 @@
 //! # }
 //! ```
 //!
-//! `docs/observability.md` has the table of all metrics. Labels are `peer` (the address), `lane` (as lanes
+//! `docs/observability.md`, in the package and the repository, has the table of all metrics. Labels are `peer` (the address), `lane` (as lanes
 //! are displayed: `tell 3`), and `reason` or `state` (one of a few fixed words). What a stranger sends is
 //! never a label's value. A member can claim many addresses in turn, so the number of `peer` labels is
 //! [limited](Options::max_peers).
@@ -146,9 +146,11 @@ impl Reporter {
     fn read(&self, node: &ClusterTransport) -> (Vec<Seen>, samples::Samples) {
         let peers = node.peers();
         let refused = node.refused_connections_by_kind();
-        let own = samples::of_node(&peers, &refused, node.held_bytes());
+        let now = node.node().config.wall_clock.now();
+        let (held, expires) = (node.held_bytes(), node.identity_expires());
+        let own = samples::of_node(&peers, &refused, held, expires, now);
         let seen = peers.into_iter().map(|stats| Seen {
-            samples: samples::of_peer(&stats, self.by_lane),
+            samples: samples::of_peer(&stats, self.by_lane, now),
             session: stats.session,
             address: stats.address,
         });

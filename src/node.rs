@@ -259,6 +259,12 @@ struct Refusals {
     reported: u32,
 }
 
+/// Makes something that needs the timers of `runtime`: callers may have another runtime, or none.
+pub(crate) fn within<T>(runtime: &Handle, make: impl FnOnce() -> T) -> T {
+    let _entered = runtime.enter();
+    make()
+}
+
 fn incarnation_now() -> Incarnation {
     // Nodes of one process that follow each other in one microsecond must differ too.
     static LAST: AtomicU64 = AtomicU64::new(0);

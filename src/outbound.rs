@@ -89,6 +89,8 @@ impl Budget {
         let taken = self.whole.as_ref().is_none_or(|whole| whole.take(bytes));
         if !taken {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
+            // Somebody may have found no room for these.
+            self.freed.notify_waiters();
         }
         taken
     }

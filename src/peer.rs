@@ -8,6 +8,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::coop;
 use tokio::time::{Instant, timeout};
@@ -18,7 +19,7 @@ use crate::delivery::{Fault, Inbound};
 use crate::error::{FlushError, FrameError, PeerError, SendError};
 use crate::frame::Tell;
 use crate::lane::Lane;
-use crate::node::Node;
+use crate::node::{Node, within};
 use crate::outbound::{Budget, CATCH_UP, GossipQueue, Patience, Refused, TellLane, Wake};
 use crate::stats::{ConnectionInfo, LaneStats, PeerState, PeerStats};
 
@@ -40,6 +41,8 @@ pub(crate) struct PeerCore {
     pub(crate) changed: Notify,
     /// What all tell lanes hold, here and to all peers.
     budget: Arc<Budget>,
+    /// The node's: a caller may have another, without timers, or none.
+    runtime: Handle,
     node_budget: Arc<Budget>,
     status: Mutex<Status>,
 }
@@ -60,6 +63,7 @@ impl PeerCore {
             ),
             wake: Notify::new(),
             changed: Notify::new(),
+            runtime: node.runtime.clone(),
             node_budget: Arc::clone(&node.budget),
             budget,
             status: Mutex::default(),
@@ -245,7 +249,8 @@ impl Peer {
                     tell = back;
                     full = false;
                     lane.short.store(false, Ordering::Relaxed);
-                    if timeout(CATCH_UP, caught_up).await.is_err() {
+                    let waits = within(&self.0.runtime, || timeout(CATCH_UP, caught_up));
+                    if waits.await.is_err() {
                         lane.no_use_waiting();
                     }
                 }

@@ -35,7 +35,7 @@ pub struct PeerStats {
     /// When the certificate expires that the peer showed last. `None` before the first association, and on
     /// the in-process backend.
     pub certificate_expires: Option<SystemTime>,
-    /// How many ended, by the [kind](AssociationError::kind) of the reason.
+    /// Associations that ended, by the [kind](AssociationError::kind) of the reason.
     pub ended: BTreeMap<&'static str, u64>,
     /// Dials that failed, by the [kind](AssociationError::kind) of the failure.
     pub failed_dials: BTreeMap<&'static str, u64>,
@@ -112,9 +112,9 @@ pub struct LinkStats {
     pub congestion_window: u64,
     /// The largest UDP payload in use, in bytes.
     pub mtu: u16,
-    /// Packets sent and taken for lost.
+    /// Packets sent over this connection and taken for lost; [`PeerStats::lost_packets`] has the sum over all.
     pub lost_packets: u64,
-    /// Packets sent.
+    /// Packets sent over this connection; [`PeerStats::sent_packets`] has the sum over all.
     pub sent_packets: u64,
 }
 

@@ -22,7 +22,7 @@ use crate::error::{AlreadyStarted, BindError, ConfigError, FlushError, PeerError
 use crate::event::Event;
 use crate::frame::Tell;
 use crate::hub::Hub;
-use crate::node::{Handlers, Node, Phase};
+use crate::node::{Handlers, Node, Phase, within};
 use crate::peer::Peer;
 use crate::sink::{GossipInbox, TellSink};
 use crate::stats::{Lost, PeerStats, ShutdownReport};
@@ -282,7 +282,7 @@ impl ClusterTransport {
                 let _ = peer.flush().await;
             }
         };
-        let _ = timeout_at(deadline, settled).await;
+        let _ = within(&node.runtime, || timeout_at(deadline, settled)).await;
         node.phase.send_if_modified(|phase| {
             let open = !matches!(phase, Phase::Closing { .. });
             if open {
@@ -291,7 +291,7 @@ impl ClusterTransport {
             open
         });
         let left = deadline.saturating_duration_since(Instant::now()) + LINGER;
-        if timeout(left, node.ended.wait()).await.is_err() {
+        if within(&node.runtime, || timeout(left, node.ended.wait())).await.is_err() {
             tracing::warn!("tasks of the transport still run after the shutdown's deadline");
         }
         let report = self.report(peers.iter().zip(lost_before), begin.elapsed());

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use cluster_quic::{
-    AssociationError, ClusterTransport, Config, Event, InProcessNetwork, PeerState, RecordingSink,
-    RemoteTell, SendError, gossip_inbox,
+    AssociationError, ClusterTransport, Config, Event, InProcessNetwork, Peer, PeerState,
+    RecordingSink, RemoteTell, SendError, gossip_inbox,
 };
 use std::sync::Arc;
 use tokio::time::{Instant, sleep, timeout};
@@ -74,41 +74,83 @@ async fn a_cut_is_silence_and_healing_brings_everything() {
     assert_eq!((tells.acknowledged_frames, tells.lost_in_all().frames), (200, 0));
 }
 
-/// A lane that receives fast keeps tells back for a millisecond; here that never passes.
-#[tokio::test(start_paused = true)]
-async fn what_a_fast_lane_keeps_back_is_delivered_though_the_association_ends() {
-    let network = InProcessNetwork::new();
-    let ((a, _), (b, sink)) = (node(&network, "a"), node(&network, "b"));
-    let (peer, back) = (a.peer(b.address()).unwrap(), b.peer(a.address()).unwrap());
-    let mut sent = 0;
-    let mut send = |bytes: usize| {
-        let mut next = tell(sent);
-        next.payload.resize(bytes, 0);
-        peer.tell(next).unwrap();
-        sent += 1;
-    };
-    for _ in 0..10 {
-        (0..16).for_each(|_| send(64 * 1024));
+/// Two nodes, the second of which has received fast and keeps one tell back for a millisecond more. Its clock
+/// stands as long as somebody is at work.
+struct Fast {
+    _a: ClusterTransport,
+    b: ClusterTransport,
+    sink: Arc<RecordingSink>,
+    peer: Peer,
+    back: Peer,
+    sent: u32,
+}
+
+impl Fast {
+    const BURST: u32 = 16;
+
+    async fn with_one_kept_back() -> Self {
+        let network = InProcessNetwork::new();
+        let ((a, _), (b, sink)) = (node(&network, "a"), node(&network, "b"));
+        let (peer, back) = (a.peer(b.address()).unwrap(), b.peer(a.address()).unwrap());
+        let mut fast = Self { _a: a, b, sink, peer, back, sent: 0 };
+        for _ in 0..10 {
+            (0..Self::BURST).for_each(|_| fast.send(64 * 1024));
+            sleep(Duration::from_millis(1)).await;
+        }
+        timeout(Duration::from_secs(10), fast.peer.flush()).await.unwrap().unwrap();
+        (0..Self::BURST).for_each(|_| fast.send(64 * 1024));
         sleep(Duration::from_millis(1)).await;
+        fast.until(0, "the sink has all").await;
+        fast.send(4);
+        fast.until(1, "kept back").await;
+        fast
     }
-    timeout(Duration::from_secs(10), peer.flush()).await.unwrap().unwrap();
-    (0..16).for_each(|_| send(64 * 1024));
-    sleep(Duration::from_millis(1)).await;
-    let waiting = || back.stats().received.iter().map(|(_, lane)| lane.waiting_frames).sum::<u64>();
-    // The sink's thread runs in real time, and this clock stands.
-    let until = async |frames: u64, what: &str| {
+
+    fn send(&mut self, bytes: usize) {
+        let mut next = tell(self.sent);
+        next.payload.resize(bytes, 0);
+        self.peer.tell(next).unwrap();
+        self.sent += 1;
+    }
+
+    /// The sink's thread runs in real time.
+    async fn until(&self, frames: u64, what: &str) {
+        let waiting =
+            || self.back.stats().received.iter().map(|(_, lane)| lane.waiting_frames).sum::<u64>();
         let begin = std::time::Instant::now();
         while waiting() != frames {
             assert!(begin.elapsed() < Duration::from_secs(10), "{what}: {} wait", waiting());
             tokio::task::yield_now().await;
         }
-    };
-    until(0, "the sink has all").await;
-    send(4);
-    until(1, "kept back").await;
-    back.quarantine();
-    until(0, "delivered").await;
-    assert_eq!(numbers(&sink).len(), 10 * 16 + 17);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_fast_lane_keeps_back_is_delivered_though_the_association_ends() {
+    let fast = Fast::with_one_kept_back().await;
+    fast.back.quarantine();
+    fast.until(0, "delivered").await;
+    assert_eq!(numbers(&fast.sink).len() as u32, fast.sent);
+}
+
+/// A shutdown waits for what waits for the sink, and takes nothing more.
+#[tokio::test(start_paused = true)]
+async fn what_a_fast_lane_keeps_back_holds_up_no_shutdown() {
+    for turns in 0..20 {
+        let mut fast = Fast::with_one_kept_back().await;
+        let kept = fast.sent;
+        let node = fast.b.clone();
+        let ends = tokio::spawn(async move { node.shutdown(Duration::from_secs(60)).await });
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        // Comes after the last that is taken, and before the one kept back is due.
+        fast.send(4);
+        let begin = Instant::now();
+        ends.await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(5), "turn {turns}: {:?}", begin.elapsed());
+        assert!(numbers(&fast.sink).len() as u32 >= kept);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -141,6 +141,11 @@ async fn by_peer_and_lane_everything_is_what_the_statistics_say() {
             let connected = peers.len() as f64;
             assert_eq!(text.value("peers", &[("state", "connected")]), connected);
             assert_eq!(text.value("held_bytes", &[]), node.held_bytes() as f64);
+            // Issued just now, for 30 days.
+            let days = 30.0 * 86_400.0;
+            let issued_just_now =
+                |left: f64| assert!(left <= days && left > days - 600.0, "{left}");
+            issued_just_now(text.value("identity_expires_seconds", &[]));
             for stats in &peers {
                 let address = stats.address.to_string();
                 let peer = ("peer", address.as_str());
@@ -157,6 +162,7 @@ async fn by_peer_and_lane_everything_is_what_the_statistics_say() {
                 is("peer_quarantined", 0);
                 is("peer_unreachable_seconds", 0);
                 is("packets_lost_total", stats.lost_packets);
+                issued_just_now(text.value("peer_certificate_expires_seconds", &[peer]));
                 // Acknowledgements may still go out.
                 assert!(text.value("packets_sent_total", &[peer]) > 5.0);
                 assert!(text.value("rtt_seconds", &[peer]) > 0.0);
@@ -410,4 +416,15 @@ async fn a_reporter_ends_with_its_node() {
     assert_eq!(text.value("peer_connected", &[peer]), 0.0);
     let gone = metrics::with_local_recorder(&scrape.recorder, || scrape.reporter.report());
     assert!(!gone);
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_so_for_ever_longer() {
+    let identity = DevCa::new("metrics").unwrap().identity(&["127.0.0.1"]).unwrap();
+    let day = Duration::from_secs(86_400);
+    let end = identity.not_after();
+    let config = Config::builder("metrics").wall_clock(move || end + 2 * day).build().unwrap();
+    let node = ClusterTransport::bind(config, &identity).unwrap();
+    let text = Scrape::new(&node, Options::new()).text();
+    assert_eq!(text.value("identity_expires_seconds", &[]), -2.0 * 86_400.0);
 }

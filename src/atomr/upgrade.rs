@@ -3,7 +3,8 @@
 //! [`BothTransports`] is a node that speaks both: QUIC to peers whose address is `akka.quic://`, atomr's own
 //! TCP to those whose address is `akka.tcp://`. The nodes that are still to be upgraded need not know of it:
 //! atomr's TCP transport dials a member's host and port whatever its scheme, and a node that speaks both
-//! listens on one port number, TCP and UDP. `docs/rolling-upgrade.md` has the procedure.
+//! listens on one port number, TCP and UDP. `docs/rolling-upgrade.md`, in the package and the repository, has the
+//! procedure.
 //!
 //! While TCP is on, a node is as open as atomr's transport makes it: whoever reaches the port can send
 //! gossip and tells in anybody's name, and a hostile frame of ten bytes ends the process.

@@ -9,10 +9,12 @@
 //! * Two such flows cause twice the delay that one may, so twice as much is allowed. quinn's bursts of
 //!   ten packets delay acknowledgements too; the standing RTT is the least of two round trips, which
 //!   sees between them.
-//! * A cut leaves a little more than what the path delivered *lately* and its base RTT make. More than
-//!   that is this flow's queue, less is not. Both flows do so, and whose queue it is cuts it. "A little":
-//!   a rate that was measured with a queue is below the link's, and would fall from cut to cut.
-//!   "Lately" is about fifty round trips, so that a link that becomes slower is followed.
+//! * A cut leaves what the path delivered *lately* in the RTT that is allowed. More than that is this
+//!   flow's queue, less is not. Both flows do so, and whose queue it is cuts it. The RTT that is allowed
+//!   and not the base: a rate that was measured with a queue is below the link's, and would fall from
+//!   cut to cut. And no longer one: what is left beyond it keeps the other flow from growing, which then
+//!   never gets its share. "Lately" is about fifty round trips, so that a link that becomes slower is
+//!   followed.
 //! * What a drained round finds is no base RTT, unless three in a row find the same.
 //! * Nobody is suspected of being a competitor. A flow that competes already has no more in flight than
 //!   gives it half of its former rate, which by itself makes no queue, so that two that compete with
@@ -26,7 +28,7 @@ use super::{Base, LowDelay, TOLERATED};
 /// The part of this flow's own rate from which on the other direction counts as busy.
 const BUSY: f64 = 0.125;
 
-/// What a cut leaves, over what the path delivered lately in a base RTT.
+/// What a drained round leaves that ended the queue, over what the path held before it.
 const LEFT: f64 = 1.3;
 
 /// Round trips over which a rate is measured, so that acknowledgements that waited for each other and
@@ -101,10 +103,10 @@ impl LowDelay {
         self.reverse.rate > BUSY * self.lately.newest()
     }
 
-    /// What a cut leaves at least.
-    pub(super) fn left_by_cuts(&self, base: Duration) -> f64 {
+    /// What a cut leaves at least; `allowed`: how long the RTT may be.
+    pub(super) fn left_by_cuts(&self, allowed: Duration) -> f64 {
         match self.is_reverse_busy() {
-            true => LEFT * self.lately.rate() * base.as_secs_f64(),
+            true => self.lately.rate() * allowed.as_secs_f64(),
             false => 0.0,
         }
     }

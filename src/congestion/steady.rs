@@ -49,7 +49,7 @@ impl LowDelay {
         }
         let allowed = self.allowed(standing, base);
         let mtu = self.mtu;
-        let left = self.left_by_cuts(base.rtt);
+        let left = self.left_by_cuts(allowed);
         let soon = self.is_reverse_busy()
             && self.doubted.is_some_and(|last| now.duration_since(last) < standing * APART);
         let Phase::Steady(steady) = &mut self.phase else { return };

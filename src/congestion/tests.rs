@@ -65,6 +65,18 @@ fn flows_in_both_directions_do_not_take_each_other_s_queue_for_their_own() {
     }
 }
 
+/// What a flow is left with, over a long round trip, must leave the other room to grow.
+#[test]
+fn the_second_direction_of_a_far_link_gets_its_share() {
+    let there = Flow::new(Control::low_delay(), 0, 1000);
+    let back = Flow::new(Control::low_delay(), 2, 1000).back();
+    let link = Link::new(200.0, 40, 1_000_000);
+    let model = Model::new(link, vec![there, back]).run(20);
+    let shares = [0, 1].map(|n| share(&model, n, 200.0, 15, 20));
+    println!("{shares:.2?}");
+    assert!(shares.iter().all(|share| *share > 0.8), "{shares:.2?}");
+}
+
 #[test]
 fn a_rate_that_drops_to_a_tenth_is_followed_in_both_directions() {
     let link = hundred().rate_from(4, 10.0).rate_from(10, 100.0);

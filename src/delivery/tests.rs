@@ -71,6 +71,34 @@ fn few_pieces_of_a_peer_stay_where_they_came_in() {
 }
 
 #[test]
+fn short_runs_that_wait_keep_no_more_than_they_count_for() {
+    let inbound = Inbound::new(1 << 20, LARGE);
+    inbound.adopt(instance(1));
+    let (sink, epoch) = (RecordingSink::default(), inbound.fence());
+    let lane = inbound.lane(epoch, LANE).unwrap();
+    const RUNS: u64 = 5_000;
+    for n in 0..RUNS {
+        lane.push(epoch, n, run(n..n + 1)).unwrap();
+    }
+    {
+        let state = lane.lock();
+        let kept: usize =
+            state.queue.iter().map(|w| size_of::<Waiting>() + w.short.capacity()).sum();
+        assert!(kept < 2 * state.bytes, "{kept} for {}", state.bytes);
+        assert_eq!(state.stats.waiting_frames, RUNS);
+    }
+    // Another connection's frames are not taken for this one's.
+    let later = inbound.fence();
+    lane.push(later, RUNS, run(RUNS..RUNS + 1)).unwrap();
+    assert_eq!(lane.lock().queue.back().unwrap().epoch, later);
+    assert_eq!(go(&inbound, &lane, &sink), []);
+    assert_eq!(delivered(&sink), (0..=RUNS).collect::<Vec<_>>());
+    let stats = lane.stats();
+    assert_eq!((stats.waiting_bytes, stats.waiting_frames), (0, 0));
+    assert_eq!(stats.delivered_frames, RUNS + 1);
+}
+
+#[test]
 fn what_was_received_before_is_left_out() {
     let inbound = Inbound::new(1 << 20, LARGE);
     inbound.adopt(instance(1));

@@ -1,7 +1,7 @@
 //! Statistics as samples of metrics.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::table::{self as t, Kind, Metric};
 use crate::event::LostReason;
@@ -93,8 +93,9 @@ pub(super) fn fold_in(gauges: &mut Gauges, series: Series, value: f64) {
     };
 }
 
-/// One peer's. Lanes that nothing was ever sent in are left out.
-pub(super) fn of_peer(stats: &PeerStats, by_lane: bool) -> Samples {
+/// One peer's. Lanes that nothing was ever sent in are left out. `now`: what certificates' dates are held
+/// against.
+pub(super) fn of_peer(stats: &PeerStats, by_lane: bool, now: SystemTime) -> Samples {
     let mut taker = Taker { samples: Samples::default(), by_lane };
     let take = &mut taker;
     take.count(&t::ASSOCIATIONS, None, stats.associations);
@@ -115,6 +116,9 @@ pub(super) fn of_peer(stats: &PeerStats, by_lane: bool) -> Samples {
     take.gauge(&t::CONNECTED, None, f64::from(u8::from(connected)));
     take.gauge(&t::QUARANTINED, None, f64::from(u8::from(stats.quarantined.is_some())));
     take.gauge(&t::UNREACHABLE, None, seconds(stats.unreachable_for));
+    if let Some(at) = stats.certificate_expires {
+        take.gauge(&t::EXPIRY, None, until(at, now));
+    }
     if let Some(link) = &stats.link {
         take.gauge(&t::RTT, None, link.rtt.as_secs_f64());
         take.gauge(&t::WINDOW, None, link.congestion_window as f64);
@@ -168,6 +172,8 @@ pub(super) fn of_node(
     peers: &[PeerStats],
     refused: &BTreeMap<&'static str, u64>,
     held: usize,
+    expires: Option<SystemTime>,
+    now: SystemTime,
 ) -> Samples {
     let mut samples = Samples::default();
     let series = |metric, word| Series { metric, lane: None, word };
@@ -181,10 +187,21 @@ pub(super) fn of_node(
         samples.gauges.insert(series(&t::PEERS, Some(word)), count as f64);
     }
     samples.gauges.insert(series(&t::HELD, None), held as f64);
+    if let Some(at) = expires {
+        samples.gauges.insert(series(&t::OWN_EXPIRY, None), until(at, now));
+    }
     for (kind, count) in refused {
         samples.counters.insert(series(&t::REFUSED, Some(kind)), *count);
     }
     samples
+}
+
+/// Seconds from `now`; negative if it is past.
+fn until(at: SystemTime, now: SystemTime) -> f64 {
+    match at.duration_since(now) {
+        Ok(left) => left.as_secs_f64(),
+        Err(past) => -past.duration().as_secs_f64(),
+    }
 }
 
 fn seconds(time: Option<Duration>) -> f64 {

@@ -64,6 +64,7 @@ metrics! {
     PEERS = Gauge "peers" Count NodeBy("state"), "Known peers, by state: idle, connecting, connected.";
     HELD = Gauge "held_bytes" Bytes Node, "What all tell lanes hold together, in grants of 64 KiB; at most node_budget.";
     REFUSED = Counter "connections_refused_total" Count NodeBy("reason"), "Connections of others that were refused.";
+    OWN_EXPIRY = Gauge "identity_expires_seconds" Seconds Node, "Until the node's own certificate expires; negative afterwards.";
 
     ASSOCIATIONS = Counter "associations_total" Count Peer, "Associations established.";
     ENDED = Counter "associations_ended_total" Count PeerBy("reason"), "Associations that ended, or were replaced (superseded).";
@@ -71,6 +72,7 @@ metrics! {
     CONNECTED = Gauge "peer_connected" Count Peer, "1 while an association stands.";
     UNREACHABLE = Largest "peer_unreachable_seconds" Seconds Peer, "For how long the peer has been wanted and not associated; 0 while it is, or is not needed.";
     QUARANTINED = Gauge "peer_quarantined" Count Peer, "1 while a life of the peer is quarantined.";
+    EXPIRY = Smallest "peer_certificate_expires_seconds" Seconds Peer, "Until the certificate expires that the peer showed last; negative afterwards.";
     PACKETS_SENT = Counter "packets_sent_total" Count Peer, "QUIC packets sent.";
     PACKETS_LOST = Counter "packets_lost_total" Count Peer, "Packets sent and taken for lost.";
     RTT = Largest "rtt_seconds" Seconds Peer, "Smoothed round-trip time of the connection.";

@@ -119,6 +119,7 @@ impl TellLane {
         // What the peer has received but not yet acknowledged stays retained, and is not resent.
         let from = from.max(q.acked);
         q.split_at(from);
+        q.overtaken.clear();
         q.cursor = q.chunks.partition_point(|chunk| chunk.first < from);
         q.taken = q.chunks.range(..q.cursor).map(|chunk| chunk.bytes.len()).sum();
         q.totals.resent += q.sent - from;
@@ -131,6 +132,7 @@ impl TellLane {
     pub(crate) fn detach(&self, now: Instant) {
         let mut q = self.lock();
         q.writer = Writer::None;
+        q.overtaken.clear();
         q.detached = Some(now);
         q.epoch += 1;
         // Until there is another, the budget alone decides.
@@ -187,7 +189,7 @@ impl TellLane {
         if next > q.sent {
             return Err(format!("acknowledges frame {next}, but only {} were sent", q.sent));
         }
-        let (frames, bytes) = q.drop_before(next);
+        let (frames, bytes) = q.acknowledge(next);
         q.totals.acked_frames += frames;
         q.totals.acked_bytes += bytes;
         self.freed(q);
@@ -299,6 +301,11 @@ impl TellLane {
     #[cfg(test)]
     pub(crate) fn hold(&self) -> impl Drop + '_ {
         self.lock()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn marks(&self) -> usize {
+        self.lock().marks.len()
     }
 
     #[cfg(test)]

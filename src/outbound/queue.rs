@@ -14,6 +14,9 @@ use crate::stats::{LaneStats, Lost, PairStats};
 /// A lane's first buffer after it was idle; each further one doubles, up to [`CHUNK`].
 const FIRST_BLOCK: usize = 2 * 1024;
 
+/// Room for chunks that an empty lane keeps.
+const FEW_CHUNKS: usize = 64;
+
 /// Points in time kept, per age after which frames expire.
 const MARKS: u32 = 64;
 
@@ -24,6 +27,9 @@ pub(super) struct Queue {
     pub(super) tail: BytesMut,
     pub(super) tail_frames: u64,
     pub(super) block: usize,
+    /// Acknowledged before the current writer has taken them, since they went over a connection before its
+    /// own; it takes them first, for its stream numbers frames by counting.
+    pub(super) overtaken: VecDeque<Chunk>,
     /// The first chunk that the current writer has not taken.
     pub(super) cursor: usize,
     /// Bytes of the chunks before it.
@@ -85,6 +91,7 @@ impl Queue {
             tail: BytesMut::new(),
             tail_frames: 0,
             block: FIRST_BLOCK,
+            overtaken: VecDeque::new(),
             cursor: 0,
             taken: 0,
             awaited: false,
@@ -111,6 +118,10 @@ impl Queue {
         while self.marks.front().is_some_and(|&(_, next)| next <= self.acked) {
             self.marks.pop_front();
         }
+        // Of those of a full age, the last tells all.
+        while self.marks.get(1).is_some_and(|&(at, _)| now.saturating_duration_since(at) >= age) {
+            self.marks.pop_front();
+        }
         let due = self.marks.back().is_none_or(|&(at, next)| {
             next < self.next && now.saturating_duration_since(at) >= age / MARKS
         });
@@ -121,6 +132,9 @@ impl Queue {
 
     /// The next chunk for the writer, and the number behind its last frame. Small ones go together.
     pub(super) fn take(&mut self) -> Option<(u64, Bytes)> {
+        if let Some(chunk) = self.overtaken.pop_front() {
+            return Some((chunk.first + chunk.frames, chunk.bytes));
+        }
         let first = self.chunks.get(self.cursor)?;
         let (mut end, bytes) = (first.first + first.frames, first.bytes.clone());
         self.cursor += 1;
@@ -183,7 +197,7 @@ impl Queue {
     pub(super) fn lose(&mut self, next: u64, reason: LostReason) -> Option<Loss> {
         let sent = self.sent.min(next).saturating_sub(self.acked);
         let mut chunks = Vec::new();
-        let (frames, bytes) = self.take_before(next, |bytes| chunks.push(bytes));
+        let (frames, bytes) = self.take_before(next, |gone, _| chunks.push(gone.bytes));
         let lost = &mut self.totals.lost[reason.index()];
         lost.frames += frames;
         lost.bytes += bytes;
@@ -237,13 +251,22 @@ impl Queue {
         }
     }
 
-    /// Forgets all frames before `next`; returns how many, and their bytes.
-    pub(super) fn drop_before(&mut self, next: u64) -> (u64, u64) {
-        self.take_before(next, drop)
+    /// All frames before `next` are acknowledged; returns how many are so by that, and their bytes.
+    pub(super) fn acknowledge(&mut self, next: u64) -> (u64, u64) {
+        let mut overtaken = std::mem::take(&mut self.overtaken);
+        let has_writer = self.writer != Writer::None;
+        let done = self.take_before(next, |gone, was_taken| {
+            if has_writer && !was_taken {
+                overtaken.push_back(gone);
+            }
+        });
+        self.overtaken = overtaken;
+        done
     }
 
-    /// Forgets all frames before `next`, giving them to `keep`; returns how many, and their bytes.
-    pub(super) fn take_before(&mut self, next: u64, mut keep: impl FnMut(Bytes)) -> (u64, u64) {
+    /// Forgets all frames before `next`, giving them to `keep`, and whether the writer has taken them;
+    /// returns how many, and their bytes.
+    fn take_before(&mut self, next: u64, mut keep: impl FnMut(Chunk, bool)) -> (u64, u64) {
         let (mut frames, mut bytes) = (0, 0);
         if next > self.next - self.tail_frames {
             self.seal();
@@ -265,15 +288,16 @@ impl Queue {
             }
             frames += gone.frames;
             bytes += gone.bytes.len();
-            keep(gone.bytes);
+            keep(gone, was_taken);
         }
         self.held -= bytes;
         self.acked = self.acked.max(next);
         self.sent = self.sent.max(self.acked);
         if self.held == 0 {
-            // An idle lane holds no buffer.
+            // An idle lane holds no buffer to speak of.
             self.tail = BytesMut::new();
             self.block = FIRST_BLOCK;
+            self.chunks.shrink_to(FEW_CHUNKS);
         }
         (frames, bytes as u64)
     }

@@ -288,6 +288,25 @@ fn under_steady_traffic_nothing_waits_much_longer_than_its_time() {
     assert!(lane.stats().is_balanced());
 }
 
+/// While there is a writer nothing expires, for days.
+#[test]
+fn what_waits_for_days_needs_no_more_marks() {
+    let lane = TellLane::new(1 << 20, budget());
+    let age = Duration::from_secs(60);
+    lane.attach(None).unwrap();
+    let start = Instant::now();
+    for n in 0..2_000_u32 {
+        push(&lane, n.into(), 8).unwrap();
+        lane.mark(start + Duration::from_secs(1) * n, age);
+    }
+    assert!(lane.marks() < 70, "{}", lane.marks());
+    let now = start + Duration::from_secs(2_000);
+    lane.detach(now);
+    assert_eq!(lane.expire(now, age), None, "detached for no time yet");
+    let loss = lane.expire(now + age, age).expect("all is older");
+    assert_eq!(loss.frames, 2_000);
+}
+
 #[test]
 fn a_peer_s_budget_leaves_the_others_room() {
     let node = Arc::new(Budget::new(4 * CHUNK));

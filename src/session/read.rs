@@ -162,7 +162,11 @@ async fn read_tells<L: Link>(
         let pushed = lane.push(shared.inbound_epoch, next, run);
         next += frames;
         match pushed.map_err(|e| AssociationError::Protocol(e.to_string()))? {
-            Pushed::Fenced => return Err(shared.link.closed().await),
+            Pushed::Fenced => {
+                // What was taken before is delivered, and waited for by a shutdown.
+                drop(kept);
+                return Err(shared.link.closed().await);
+            }
             Pushed::StartDelivery => {
                 let hold = pace.hold(waiting_then, inbound.budget(), now);
                 match hold.filter(|_| !handlers.may_call_directly()) {

@@ -242,6 +242,7 @@ fn report(node: &Node) -> Report {
         waiting: peers.iter().map(|peer| peer.tells_received().waiting_bytes).sum(),
         sent_packets: peers.iter().filter_map(|peer| peer.link).map(|l| l.sent_packets).sum(),
         tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+        allocated: crate::ALLOCATED.current_usage(),
         descriptors: std::fs::read_dir("/proc/self/fd").unwrap().count(),
         processor_ms: processor_ms(),
         resident: kib("VmRSS:") * 1024,

@@ -23,6 +23,7 @@ pub(crate) fn tell(n: u64, bytes: usize) -> RemoteTell {
 /// Keeps numbers, and no payload.
 pub(crate) struct Ledger {
     pause: Duration,
+    remembers: bool,
     takes: Mutex<Option<u64>>,
     opened: Condvar,
     seen: Mutex<Seen>,
@@ -39,6 +40,7 @@ impl Ledger {
     pub(crate) fn new(options: &Options) -> Arc<Self> {
         Arc::new(Self {
             pause: Duration::from_micros(options.pause_us),
+            remembers: options.remembers,
             takes: Mutex::new(options.takes),
             opened: Condvar::new(),
             seen: Mutex::default(),
@@ -68,6 +70,9 @@ impl RemoteMessageSink for Ledger {
         let seen = &mut *seen;
         let received = &mut seen.received;
         received.tells += 1;
+        if !self.remembers {
+            return;
+        }
         received.duplicates += u64::from(!seen.numbers.insert((from.clone(), number)));
         received.lowest = Some(received.lowest.map_or(number, |lowest| lowest.min(number)));
         received.highest = received.highest.max(Some(number));

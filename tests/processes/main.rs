@@ -12,3 +12,7 @@ mod message;
 mod setup;
 mod spoofed;
 mod stopped;
+
+/// Tells how much is allocated; what is resident also holds what the allocator keeps.
+#[global_allocator]
+static ALLOCATED: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;

@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) takes: Option<u64>,
     /// How long the sink takes for each.
     pub(crate) pause_us: u64,
+    /// The sink remembers what it was told; otherwise it counts.
+    pub(crate) remembers: bool,
 }
 
 impl Default for Options {
@@ -39,6 +41,7 @@ impl Default for Options {
             dial_timeout_ms: 2_000,
             takes: None,
             pause_us: 0,
+            remembers: true,
         }
     }
 }
@@ -87,6 +90,8 @@ pub(crate) struct Report {
     /// Packets sent to all peers, over their present connections.
     pub(crate) sent_packets: u64,
     pub(crate) tasks: usize,
+    /// Bytes of the heap in use.
+    pub(crate) allocated: usize,
     pub(crate) descriptors: usize,
     /// Processor time so far, in milliseconds.
     pub(crate) processor_ms: u64,

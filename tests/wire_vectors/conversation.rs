@@ -139,7 +139,8 @@ impl Stage {
     /// Makes the node say what the page has for it.
     fn prompt(&self, step: &Step) {
         let peer = self.peer();
-        if step.says_goodbye() {
+        // A leaves; B answers that by itself.
+        if step.says_goodbye() && step.who == 0 {
             let node = self.node.clone();
             tokio::spawn(async move { node.shutdown(std::time::Duration::from_secs(5)).await });
         }
@@ -198,12 +199,14 @@ async fn hold(node_is: usize) {
             stage.heard(&step).await;
         }
         if step.says_goodbye() {
-            if step.who == node_is {
-                talk.ends("control").await;
-            } else {
+            if step.who != node_is {
                 talk.finish("control");
+                continue;
             }
+            talk.ends("control").await;
             assert_eq!(talk.closed().await, 0, "goodbye");
+            // A has closed, as soon as its goodbye had arrived: the answer would find nobody.
+            break;
         }
     }
     // The first connection: A, which had lost it, dialled again. A node that did so on request says so.

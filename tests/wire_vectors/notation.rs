@@ -1,5 +1,7 @@
 //! The page's words as bytes, by the rules that it gives, and by no code of the library's.
 
+use std::str::FromStr;
+
 use crate::document::{Block, Field};
 
 /// An error where a field's bytes are not what its words say, or a length is not the length.
@@ -39,6 +41,13 @@ fn encode(words: &str) -> Option<Vec<u8>> {
         "u32be" => u32::try_from(number(words)).unwrap().to_be_bytes().to_vec(),
         "u64be" => number(words).to_be_bytes().to_vec(),
         "int" => int(number(words)),
+        "signed" => int(zigzag(value_of(words))),
+        "u128" => wide(value_of(words)),
+        "i8" => value_of::<i8>(words).to_le_bytes().to_vec(),
+        "bool" => vec![u8::from(value_of::<bool>(words))],
+        "f32" => value_of::<f32>(words).to_le_bytes().to_vec(),
+        "f64" => value_of::<f64>(words).to_le_bytes().to_vec(),
+        "char" => value_of::<char>(words).to_string().into_bytes(),
         "none" => vec![0],
         "some" => vec![1],
         "text" => {
@@ -70,10 +79,26 @@ fn int(n: u64) -> Vec<u8> {
     }
 }
 
+fn zigzag(n: i64) -> u64 {
+    if n < 0 { 2 * n.unsigned_abs() - 1 } else { 2 * n.unsigned_abs() }
+}
+
+/// An integer of 128 bits.
+fn wide(n: u128) -> Vec<u8> {
+    match u64::try_from(n) {
+        Ok(n) => int(n),
+        Err(_) => [&[254], &n.to_le_bytes()[..]].concat(),
+    }
+}
+
 fn number(words: &str) -> u64 {
+    value_of(words)
+}
+
+fn value_of<T: FromStr>(words: &str) -> T {
     let (_, rest) = words.split_once(": ").unwrap_or_default();
     let value = rest.split(' ').nth(1).unwrap_or_default();
-    value.parse().unwrap_or_else(|_| panic!("no number: {words}"))
+    value.parse().unwrap_or_else(|_| panic!("no such value: {words}"))
 }
 
 fn quoted(value: &str) -> &str {

@@ -1,8 +1,12 @@
 //! The single messages, frames and streams of the page.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use cluster_quic::fuzz_support::{control, control_lane, stream};
 use cluster_quic::{ClusterFrame, FrameError};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::document::{Block, blocks};
 use crate::notation::hex;
@@ -20,8 +24,35 @@ fn message(bytes: &[u8]) -> Result<(String, Bytes), String> {
     Ok((messages.remove(0), control(&bytes[PREFIX..])?))
 }
 
-/// The same for a frame. Gossip is a string, but for that of atomr's cluster.
+/// Gossip of whatever types serde has, and the transport's own messages have not.
+#[derive(Debug, Serialize, Deserialize)]
+struct Types {
+    flag: bool,
+    tiny: i8,
+    small: i16,
+    medium: i32,
+    large: i64,
+    single: f32,
+    double: f64,
+    letter: char,
+    wide: u128,
+    array: [u16; 2],
+    pairs: BTreeMap<u32, String>,
+    nothing: (),
+    choice: Choice,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Choice {
+    First,
+    Second(u64),
+}
+
+/// The same for a frame. Gossip is a string, but where the block says otherwise.
 fn frame(block: &Block) -> Result<(String, Bytes), FrameError> {
+    if block.kind.ends_with("types") {
+        return frame_of::<Types>(&block.bytes());
+    }
     #[cfg(feature = "atomr")]
     if block.kind.ends_with("atomr") {
         return frame_of::<atomr_cluster::GossipPdu>(&block.bytes());
@@ -31,7 +62,7 @@ fn frame(block: &Block) -> Result<(String, Bytes), FrameError> {
 
 fn frame_of<G>(bytes: &[u8]) -> Result<(String, Bytes), FrameError>
 where
-    G: serde::Serialize + serde::de::DeserializeOwned + std::fmt::Debug,
+    G: Serialize + DeserializeOwned + std::fmt::Debug,
 {
     let frame = ClusterFrame::<G>::decode(&bytes[PREFIX..])?;
     Ok((format!("{frame:?}"), frame.encode()?))

@@ -22,6 +22,9 @@ enum Op {
     Ack,
     /// The connection breaks; what was sent last may not have arrived. The next one resumes.
     Reconnect(prop::sample::Index),
+    /// A new connection takes over while the old one works: what it resumes at is what the peer had received
+    /// some time before.
+    Renew(prop::sample::Index),
     /// The peer comes back as a new process, or has only forgotten this node.
     Restart {
         forgot: bool,
@@ -37,6 +40,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any::<prop::sample::Index>().prop_map(Op::Deliver),
         3 => Just(Op::Ack),
         2 => any::<prop::sample::Index>().prop_map(Op::Reconnect),
+        2 => any::<prop::sample::Index>().prop_map(Op::Renew),
         1 => any::<bool>().prop_map(|forgot| Op::Restart { forgot }),
         1 => Just(Op::Expire),
     ]
@@ -122,6 +126,11 @@ impl Model {
                 let held = (self.received - self.delivered + 1) as usize;
                 self.received = self.delivered + part.index(held) as u64;
                 self.attach(Some(self.received));
+            }
+            Op::Renew(part) => {
+                let acked = self.lane.positions().0;
+                let stale = acked + part.index((self.received - acked + 1) as usize) as u64;
+                self.attach(Some(stale));
             }
             Op::Restart { forgot } => {
                 self.lane.detach(self.now);
