@@ -307,7 +307,7 @@ settings! {
     /// How long a delivered tell's acknowledgement waits for others to go with it. Default 1 ms.
     ack_delay: Duration,
     /// How long tells to a peer are kept while there is no association, or none over which the peer takes any
-    /// notice of them ([`Unresponsive`](crate::AssociationError::Unresponsive)). Default 60 s. For as long, a
+    /// notice of them ([`Unresponsive`](crate::AssociationError::Unresponsive)), however many there are. Default 60 s. For as long, a
     /// peer that was lost is dialled again even if nothing is to be sent.
     retention: Duration,
     /// How long a dial waits for the handshake; and then for the greeting, a quarter longer. Default 5 s.
@@ -367,6 +367,10 @@ impl ConfigBuilder {
 
     /// The node's incarnation, where the clock cannot be relied upon: must be greater at each start.
     /// Default: microseconds since the Unix epoch.
+    ///
+    /// Peers take a node that comes back with the same one for the one that it was. They refuse its first dials
+    /// as old ones ([`Superseded`](crate::AssociationError::Superseded)), and then drop what it tells them as
+    /// received before, without a word.
     pub fn incarnation(mut self, incarnation: u64) -> Self {
         self.0.incarnation = Some(Incarnation(incarnation));
         self

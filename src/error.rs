@@ -413,7 +413,9 @@ pub enum AssociationError {
     /// Closed by [`disconnect`](crate::Peer::disconnect), on one side or the other.
     #[error("disconnected on request")]
     Disconnected,
-    /// Another connection of the same pair took its place.
+    /// Another connection of the same pair took its place. As the reason of failed dials, over and over: the
+    /// peer knows later dials of this node, which was started again with an
+    /// [incarnation](crate::ConfigBuilder::incarnation) that is not greater.
     #[error("superseded by another connection of the same pair")]
     Superseded,
     /// This node shuts down.

@@ -123,7 +123,7 @@ pub(crate) trait LaneWriter: Send + 'static {
 /// A lane from the peer.
 pub(crate) trait LaneReader: Send + 'static {
     /// Appends what has arrived to `chunks`, waiting for something; returns `false` at the lane's
-    /// end. Not cancel-safe.
+    /// end. Cancel-safe: a dropped call has appended nothing, and the next one finds what it would have found.
     fn read(
         &mut self,
         chunks: &mut Vec<Bytes>,

@@ -28,9 +28,6 @@ mod status;
 pub(crate) use status::LinkProbe;
 use status::Status;
 
-/// Faults that wait for the driver; more of them at once say nothing new.
-const MAX_FAULTS: usize = 16;
-
 pub(crate) struct PeerCore {
     pub(crate) address: Address,
     /// This node, as the peer is to tell its lives apart.
@@ -87,11 +84,7 @@ impl PeerCore {
 
     /// Leaves a fault for the driver.
     pub(crate) fn report(&self, fault: Fault) {
-        let mut status = self.status();
-        if status.faults.len() < MAX_FAULTS {
-            status.faults.push(fault);
-        }
-        drop(status);
+        self.status().note_fault(fault);
         self.wake.notify_one();
     }
 
@@ -364,12 +357,16 @@ impl Peer {
     /// It outlives the peer's being forgotten (after [`retention`](crate::ConfigBuilder::retention), with nothing
     /// to do), for the last [`max_peers`](crate::ConfigBuilder::max_peers) that were.
     ///
+    /// Tells are refused when this returns; the rest follows at once, and is not waited for.
+    ///
     /// Returns the incarnation: the one last associated with. `None`, without effect, if there was none
     /// yet. What was already received from it still goes to the sink.
     pub fn quarantine(&self) -> Option<Incarnation> {
         let core = &*self.0;
         let mut status = core.status();
         let incarnation = status.incarnation?;
+        // With the lock held: should that life be over, the driver takes it back, and must do so afterwards.
+        core.lanes.iter().for_each(TellLane::refuse);
         status.quarantine = Some(incarnation);
         drop(status);
         core.wake.notify_one();

@@ -157,8 +157,8 @@ impl ClusterTransport {
     }
 
     /// Sets what is done with tells that were accepted and are then lost, once: `hook` gets each of them
-    /// back, beside the [`Event::TellsLost`] that reports it. Lost tells of one lane come in order; calls
-    /// are made on blocking threads, and may overlap. While the hook has them they are memory beyond the
+    /// back, beside the [`Event::TellsLost`] that reports it. Lost tells of one lane come in order, and
+    /// those to one peer one at a time; calls are made on blocking threads, and those for different peers may overlap. While the hook has them they are memory beyond the
     /// budgets. A shutdown waits for the hook as long as its deadline allows. A panic is caught.
     ///
     /// The node holds the hook: one that sends holds a [`WeakTransport`] or a [`Peer`].

@@ -164,8 +164,12 @@ async fn a_killed_node_is_isolated_and_its_address_is_free() {
     );
     a.tell(&address, tell(0)).unwrap();
     a.flush(&address).await.unwrap();
+    let mut events = b.events();
     network.kill(&address);
     // The old process still runs, but reaches nobody.
+    while timeout(Duration::from_secs(1), events.recv()).await.unwrap() != Some(Event::SocketFailed)
+    {
+    }
     b.tell(a.address(), tell(0)).unwrap();
     assert!(timeout(Duration::from_secs(20), b.flush(a.address())).await.is_err());
     let config = Config::builder("test").incarnation(2).build().unwrap();
@@ -174,6 +178,22 @@ async fn a_killed_node_is_isolated_and_its_address_is_free() {
     a.flush(&address).await.unwrap();
     assert_eq!(numbers(&sink), [1]);
     assert_eq!(a.peer_stats(&address).unwrap().incarnation, Some(cluster_quic::Incarnation(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quarantine_refuses_tells_at_once() {
+    let network = InProcessNetwork::new();
+    let ((a, _), (b, sink)) = (node(&network, "a"), node(&network, "b"));
+    let peer = a.peer(b.address()).unwrap();
+    peer.tell(tell(0)).unwrap();
+    peer.flush().await.unwrap();
+    peer.quarantine().unwrap();
+    // Nothing else has run since.
+    assert!(matches!(peer.tell(tell(1)), Err(SendError::Quarantined(_))));
+    sleep(Duration::from_secs(1)).await;
+    let tells = peer.stats().tells();
+    assert_eq!((tells.accepted_frames, tells.lost_in_all().frames), (1, 0));
+    assert_eq!(numbers(&sink), [0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -213,6 +213,11 @@ impl TellLane {
         self.lose(next, LostReason::Quarantined, q)
     }
 
+    /// Takes nothing more until [`admit`](Self::admit); what there is stays.
+    pub(crate) fn refuse(&self) {
+        self.lock().quarantined = true;
+    }
+
     pub(crate) fn admit(&self) {
         self.lock().quarantined = false;
     }

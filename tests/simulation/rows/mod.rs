@@ -11,6 +11,7 @@ mod mix;
 mod partitions;
 mod path;
 mod rebinding;
+mod refused;
 mod sends;
 mod silence;
 mod strangers;

@@ -21,10 +21,28 @@ use crate::world::{World, socket_address};
 const TELLS: u64 = 100;
 
 /// What a member does with what it is sent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Member {
     ReadsNothing,
     ReadsAndAcknowledgesNothing,
+    /// Reads nothing either, and is gone before it would be given up.
+    Leaves,
+    /// The same, and whenever it comes again it is refused: it wants more of a send window than anybody has.
+    WantsTooMuch,
+}
+
+/// How long one that leaves stays.
+const STAYS: Duration = SECS_20;
+const SECS_20: Duration = Duration::from_secs(20);
+
+impl Member {
+    /// What it says in its greeting; the first is in order.
+    fn window(self, attempt: u64) -> u64 {
+        match self {
+            Self::WantsTooMuch if attempt > 1 => 1 << 40,
+            _ => 64 * 1024,
+        }
+    }
 }
 
 /// A member that comes again whenever it is closed, and so often.
@@ -45,12 +63,17 @@ async fn come_again(world: &World, ca: &Ca, member: Member, times: u64) {
             session: 0,
             attempt: attempt * 100,
             lanes: 4,
-            stream_window: 64 * 1024,
+            stream_window: member.window(attempt),
             resume: None,
         };
         raw::greet(&connection, &hello).await;
         match member {
             Member::ReadsNothing => drop(connection.closed().await),
+            Member::Leaves | Member::WantsTooMuch => {
+                let _ = timeout(STAYS, connection.closed()).await;
+                connection.close(3_u32.into(), b"");
+                endpoint.wait_idle().await;
+            }
             Member::ReadsAndAcknowledgesNothing => {
                 while let Ok(mut stream) = connection.accept_uni().await {
                     tokio::spawn(async move {
@@ -82,7 +105,17 @@ async fn given_up(member: Member, times: u64) -> (Vec<Duration>, Duration) {
         loop {
             match events.recv().await.expect("the node lives") {
                 Event::PeerDown { reason, .. } => {
-                    assert!(matches!(reason, AssociationError::Unresponsive(_)), "{reason}");
+                    match member {
+                        Member::ReadsNothing | Member::ReadsAndAcknowledgesNothing => {
+                            assert!(
+                                matches!(reason, AssociationError::Unresponsive(_)),
+                                "{reason}"
+                            );
+                        }
+                        Member::Leaves | Member::WantsTooMuch => {
+                            assert_eq!(reason, AssociationError::Disconnected);
+                        }
+                    }
                     downs.push(begin.elapsed());
                 }
                 Event::TellsLost { frames, reason, .. } => {
@@ -95,6 +128,7 @@ async fn given_up(member: Member, times: u64) -> (Vec<Duration>, Duration) {
         }
     };
     let result = tokio::select! {
+        biased;
         heard = timeout(SECS(300), node) => heard.expect("it is given up"),
         () = async {
             come_again(&world, &ca, member, times).await;
@@ -123,6 +157,21 @@ fn row_19_a_member_that_takes_no_notice_of_tells_is_given_up_and_they_are_report
                 assert_eq!(downs.len() > 1, times > 1);
             });
         }
+    }
+}
+
+/// Nobody gives it up, for it is gone before; but it takes no more notice for it.
+#[test]
+fn row_19_a_member_that_leaves_over_and_over_holds_its_tells_no_longer() {
+    for (member, latest) in [(Member::Leaves, STAYS + SECS(6)), (Member::WantsTooMuch, SECS(6))] {
+        simulate(async || {
+            let (downs, lost) = given_up(member, 10_000).await;
+            println!("row 19: {member:?}: gone {downs:?}, lost {lost:?}");
+            // `retention` after the end of the first association, and at most one later.
+            let after = lost - downs[0];
+            assert!(after >= SECS(60) && after <= SECS(60) + latest, "{after:?}");
+            assert_eq!(downs.len() > 1, member == Member::Leaves);
+        });
     }
 }
 
