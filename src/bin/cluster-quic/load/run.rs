@@ -1,6 +1,6 @@
 //! The run itself: one task that looks, beside the one that sends.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use atomr_cluster::GossipPdu;
 use cluster_quic::{Event, Events, Gossip, LostReason, Peer};
@@ -160,7 +160,7 @@ impl Run<'_> {
         if matches!(event, Event::PeerUp { .. }) && !self.cut {
             return;
         }
-        if let Some((_, text)) = words::describe(event) {
+        if let Some((_, text)) = words::describe(event, SystemTime::now()) {
             self.progress.say(&text);
         }
     }

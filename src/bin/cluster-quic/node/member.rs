@@ -8,8 +8,8 @@ use atomr_cluster::{
     MembershipState, VectorClock, spawn_daemon,
 };
 use atomr_core::actor::Address as AtomrAddress;
-use cluster_quic::atomr::{SeedSilent, down_lost_members, join_through};
-use cluster_quic::{Address, ClusterTransport, Config, Identity, gossip_inbox};
+use cluster_quic::atomr::{down_lost_members, join_through};
+use cluster_quic::{Address, ClusterTransport, Config, Events, IdentityFiles, gossip_inbox};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::counter::Counter;
@@ -36,13 +36,18 @@ pub(crate) struct ClusterNode {
 }
 
 impl ClusterNode {
-    /// Starts a node that is a member of a cluster of its own, and what tells of gossip's round trips.
+    /// Starts a node that is a member of a cluster of its own; also returns its events and gossip's round
+    /// trips. What is changed in `files` it takes.
     pub(crate) fn start(
         config: Config,
-        identity: &Identity,
+        files: IdentityFiles,
         down_after: Option<Duration>,
-    ) -> Result<(Self, UnboundedReceiver<Duration>), Failure> {
-        let transport = ClusterTransport::bind(config, identity).map_err(Failure::wrong)?;
+    ) -> Result<(Self, Events, UnboundedReceiver<Duration>), Failure> {
+        let identity = files.load().map_err(Failure::wrong)?;
+        let transport = ClusterTransport::bind(config, &identity).map_err(Failure::wrong)?;
+        // At once: that the certificate expires soon may be the first.
+        let events = transport.events();
+        transport.watch_identity(files, IdentityFiles::PERIOD).detach();
         let own = AtomrAddress::from(transport.address());
         let gossip = Gossiping::new(transport.clone());
         let daemon = Arc::new(spawn_daemon(
@@ -66,12 +71,16 @@ impl ClusterNode {
         tokio::spawn(gossip.probe_members(move || {
             daemon.upgrade().map(|daemon| others(&daemon, &own)).unwrap_or_default()
         }));
-        Ok((node, delays))
+        Ok((node, events, delays))
     }
 
     /// Joins the cluster of `seed`. Cancel-safe.
-    pub(crate) async fn join(&self, seed: &Address, within: Duration) -> Result<(), SeedSilent> {
-        join_through(&self.transport, &self.daemon, &seed.into(), within).await
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub(crate) async fn join(&self, seed: &Address, within: Duration) -> Result<(), String> {
+        let joined = join_through(&self.transport, &self.daemon, &seed.into(), within).await;
+        joined.map_err(|error| error.to_string())
     }
 
     /// The figures of this moment.
