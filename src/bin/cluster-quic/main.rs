@@ -15,6 +15,7 @@ mod ping;
 mod probes;
 mod report;
 mod stop;
+mod visitor;
 mod words;
 
 use std::io::Write;

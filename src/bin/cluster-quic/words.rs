@@ -183,7 +183,7 @@ mod tests {
             (
                 theirs,
                 Level::Bad,
-                "sys@host:1 is to be renewed: expired on 2027-01-14 08:00 UTC, 1 day",
+                "sys@host:1 is to be renewed: expired on 2027-01-14 08:00 UTC, 24 hours ago",
             ),
             (renewed, Level::Good, "valid until 2027-02-14 08:00 UTC, SHA-256 0123456789abcdef..."),
             (rejected, Level::Bad, "and are not taken: key.pem: no ?[2J PEM"),
