@@ -420,6 +420,8 @@ fn what_the_command_line_gets_wrong() {
         &["ping", "akka.quic://demo@127.0.0.1:0"],
         &["ping", "akka.quic://demo@127.0.0.1:1", "--count", "0"],
         &["ping", "akka.quic://demo@127.0.0.1:1", "--timeout", "soon"],
+        &["ping", "akka.quic://demo@127.0.0.1:1", "--timeout", "5ms"],
+        &["ping", "akka.quic://demo@127.0.0.1:1", "--json", "--timeout", "20m"],
         &["ping", "akka.quic://demo@127.0.0.1:1", "--cert", "cert.pem"],
         &["ping", "akka.quic://demo@127.0.0.1:1", "--certs", "nowhere"],
         &["ping", "akka.quic://demo@127.0.0.1:1"],

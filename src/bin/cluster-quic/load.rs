@@ -98,6 +98,11 @@ connection.
 
 Ctrl-C ends early, with the figures so far; once more, at once.
 
+Examples:
+  cluster-quic load akka.quic://demo@127.0.0.1:4400
+  cluster-quic load akka.quic://demo@node-a.lan:4400 -s 64k -r 1000 -d 1m
+  cluster-quic load akka.quic://demo@node-a.lan:4400 --count 100000 --json
+
 Exit codes: 0 every tell was acknowledged, 1 the node was not reached or tells were lost, 2 usage.";
 
 /// `64`, `1k`, `2M`.
