@@ -50,15 +50,13 @@ pub(super) fn explain(error: &E, known: &Known<'_>) -> Line {
             env!("CARGO_PKG_VERSION")
         )),
         E::Cluster(_) => cluster(&said, known),
+        error if is_outdated(error) => Line::wrong(GREETING, said).hint(EARLIER_LIFE),
         E::Claim(_) => claim(&said),
         E::Refused(text) if text.contains("max_peers") => Line::wrong(GREETING, said)
             .hint("the node is busy: it has as many peers as it may have; try later, or raise max_peers"),
         E::Connection(text) if text.contains("refused to accept") => Line::wrong(TLS, said)
             .hint("the node is busy: it takes no more connections at the moment; try again"),
-        E::Quarantined | E::Stale { .. } => Line::wrong(GREETING, said).hint(
-            "the node refuses an earlier life of the address that this ping has: ping again, which \
-             takes another address",
-        ),
+        E::Quarantined => Line::wrong(GREETING, said).hint(EARLIER_LIFE),
         E::Goodbye | E::ShuttingDown => {
             Line::wrong(GREETING, said).hint("the node is about to end: ping it again once it is up")
         }
@@ -67,6 +65,19 @@ pub(super) fn explain(error: &E, known: &Known<'_>) -> Line {
         E::TimedOut | E::Unheard | E::Reset => Line::wrong(GREETING, said)
             .hint("the node, or the way to it, failed in mid-conversation: try again"),
         _ => Line::wrong(GREETING, said).hint("the node's own log may have more"),
+    }
+}
+
+const EARLIER_LIFE: &str = "the node refuses an earlier life of the address that this ping has: ping \
+     again, which takes another address";
+
+/// Whether the node knows a later life of the address that this side has. It says so in words, of which
+/// the library makes a kind of error of its own or not.
+fn is_outdated(error: &E) -> bool {
+    match error {
+        E::Stale { .. } => true,
+        E::Claim(said) => said.contains("older than the known"),
+        other => other.kind() == "outdated",
     }
 }
 
