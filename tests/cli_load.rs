@@ -148,7 +148,7 @@ fn a_name_that_does_not_resolve_is_the_reason() {
     let ran = run(dir.path(), &args).expect(1).says(&["is not reached: nowhere.invalid does not"]);
     assert!(ran.json()["error"].as_str().unwrap().contains("does not resolve"), "{ran}");
     for patience in ["5ms", "25h", "0"] {
-        run(dir.path(), &load(address, &["--patience", patience])).expect(2);
+        run(dir.path(), &load(address, &["--patience", patience])).expect(2).says(&["--patience"]);
     }
 }
 
