@@ -71,8 +71,8 @@ is wrong.";
 
 const COMPLETIONS_HELP: &str = "\
 Examples:
-  source <(cluster-quic completions bash)
   cluster-quic completions fish > ~/.config/fish/completions/cluster-quic.fish
+  source <(cluster-quic completions bash)
 
 Exit codes: 0 printed, 2 the command line is wrong.";
 
