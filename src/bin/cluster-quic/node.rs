@@ -56,7 +56,8 @@ async fn watch(args: &NodeArgs, config: Config) -> Result<(), Failure> {
     let Files { cert, key, ca } = args.identity.files()?;
     let files = IdentityFiles::new(cert, key, ca);
     let mut stop = Stop::new();
-    let (node, mut events, mut delays) = ClusterNode::start(config, files, args.down_after.0)?;
+    let (node, mut events, mut delays) =
+        ClusterNode::start(config, files, args.down_after.0).await?;
     let address = node.transport.address();
     let incarnation = node.transport.incarnation().to_string();
     let mut model =

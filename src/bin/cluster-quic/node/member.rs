@@ -1,6 +1,7 @@
 //! The cluster node itself: transport, daemon, gossip, sink.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use atomr_cluster::{
@@ -11,6 +12,7 @@ use atomr_core::actor::Address as AtomrAddress;
 use cluster_quic::atomr::{down_lost_members, join_through};
 use cluster_quic::{Address, ClusterTransport, Config, Events, IdentityFiles, gossip_inbox};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{sleep, timeout};
 
 use super::counter::Counter;
 use super::gossip::Gossiping;
@@ -23,6 +25,9 @@ const GOSSIP: Duration = Duration::from_millis(500);
 /// Gossip that waits for the daemon's task; more waits at the senders.
 const INBOX: usize = 1024;
 
+/// Its daemon makes it Up at its first round.
+const UP: Duration = Duration::from_secs(10);
+
 /// How long the others are given to hear that this node leaves.
 const LEAVING: Duration = Duration::from_secs(5);
 
@@ -33,12 +38,14 @@ pub(crate) struct ClusterNode {
     gossip: Arc<Gossiping>,
     counter: Arc<Counter>,
     own: AtomrAddress,
+    /// Seeds that this node has announced itself to: they know it, whether it knows them or not.
+    announced: Mutex<HashSet<Address>>,
 }
 
 impl ClusterNode {
     /// Starts a node that is a member of a cluster of its own; also returns its events and gossip's round
     /// trips. What is changed in `files` it takes.
-    pub(crate) fn start(
+    pub(crate) async fn start(
         config: Config,
         files: IdentityFiles,
         down_after: Option<Duration>,
@@ -60,12 +67,21 @@ impl ClusterNode {
         let (delays_in, delays) = unbounded_channel();
         tokio::spawn(Arc::clone(&gossip).receive(received, daemon.gossip_inbox(), delays_in));
         let counter = Counter::new();
+        daemon.join(Member::new(own.clone(), vec![]));
+        // Nobody is to hear of it before it is Up: who learns of a member that is Joining repeats that, and
+        // the last writer wins.
+        let up = async {
+            while !is_up(&daemon, &own) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = timeout(UP, up).await;
         transport.start::<GossipPdu>(inbox, Arc::clone(&counter)).map_err(Failure::wrong)?;
         if let Some(after) = down_after {
             down_lost_members(&transport, &daemon, after);
         }
-        daemon.join(Member::new(own.clone(), vec![]));
-        let node = Self { transport, daemon, gossip, counter, own };
+        let announced = Mutex::default();
+        let node = Self { transport, daemon, gossip, counter, own, announced };
         let (gossip, daemon, own) =
             (node.gossip.clone(), Arc::downgrade(&node.daemon), node.own.clone());
         tokio::spawn(gossip.probe_members(move || {
@@ -79,6 +95,7 @@ impl ClusterNode {
     /// # Errors
     /// Why not, in words.
     pub(crate) async fn join(&self, seed: &Address, within: Duration) -> Result<(), String> {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner).insert(seed.clone());
         let joined = join_through(&self.transport, &self.daemon, &seed.into(), within).await;
         joined.map_err(|error| error.to_string())
     }
@@ -93,7 +110,13 @@ impl ClusterNode {
     /// Tells the other members that this one leaves, so that they need not find out. They take it off
     /// their lists at their daemons' next round.
     pub(crate) async fn leave(&self) {
-        let members = others(&self.daemon, &self.own);
+        let mut members = others(&self.daemon, &self.own);
+        let announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for seed in announced {
+            if !members.contains(&seed) {
+                members.push(seed);
+            }
+        }
         let mut state = MembershipState::new();
         let mut own = Member::new(self.own.clone(), vec![]);
         own.status = MemberStatus::Exiting;
@@ -107,6 +130,11 @@ impl ClusterNode {
         // wins): it is not heard after this.
         self.gossip.last_word(&members, &goodbye, LEAVING).await;
     }
+}
+
+fn is_up(daemon: &ClusterDaemonHandle, own: &AtomrAddress) -> bool {
+    let members = daemon.snapshot().state.members;
+    members.iter().any(|member| member.address == *own && member.status == MemberStatus::Up)
 }
 
 /// The members but this one.
