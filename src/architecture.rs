@@ -69,7 +69,7 @@ fn only_its_adapter_knows_chitchat() {
 fn tasks_are_spawned_where_a_peer_is_driven() {
     let rooms = [
         "atomr",
-        "backend/quic.rs",
+        "backend/quic/dial.rs",
         "driver",
         "foca.rs",
         "hub.rs",

@@ -39,6 +39,11 @@ mod wait;
 
 use wait::Jitter;
 
+/// Dials in a row that came to nothing for another connection's sake, from which on nothing is waited for any
+/// more: the other never comes. Most likely the peer takes this node for an earlier life of it, which had
+/// dialled more often: it was started again with the same incarnation.
+const SUPERSEDED: u32 = 3;
+
 /// A connection as this node counts them, per peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum LinkId {
@@ -89,7 +94,7 @@ pub(crate) enum Output {
     /// Report a failed dial.
     ReportDialFailed { error: AssociationError, retry_in: Duration },
     /// Report a refused connection.
-    ReportRefused { link: LinkId, error: AssociationError },
+    ReportRefused { error: AssociationError },
 }
 
 #[derive(Debug, Clone)]
@@ -143,6 +148,8 @@ pub(crate) struct Association {
     /// The peer's latest life, and its latest dial that was seen or abandoned.
     seen: Option<(Instance, u64)>,
     failures: u32,
+    /// Dials of ours in a row that the peer gave up in favour of another connection.
+    superseded: u32,
     /// Until when a lost peer is dialled without anything to send.
     reconnect_until: Option<Instant>,
     /// The life of the peer that is refused, with all before it.
@@ -163,12 +170,18 @@ impl Association {
             attempt: 0,
             seen: None,
             failures: 0,
+            superseded: 0,
             reconnect_until: None,
             quarantined: None,
             renewals_failed: 0,
             renew_at: None,
             jitter: Jitter(seed),
         }
+    }
+
+    /// With a life of the peer that is refused already.
+    pub(crate) fn refusing(self, quarantined: Option<Incarnation>) -> Self {
+        Self { quarantined, ..self }
     }
 
     /// When a `Timer` input is due.
@@ -334,9 +347,12 @@ impl Association {
             return;
         }
         if error == AssociationError::Superseded {
-            // The peer's own dial is on its way here: no failure, only a wait for it.
-            self.back_off(now);
-            return;
+            self.superseded = self.superseded.saturating_add(1);
+            if self.superseded < SUPERSEDED {
+                // The peer's own dial is on its way here: no failure, only a wait for it.
+                self.back_off(now);
+                return;
+            }
         }
         self.failures = self.failures.saturating_add(1);
         let retry_in = if error.is_misconfiguration() {
@@ -360,7 +376,7 @@ impl Association {
             if instance.incarnation < known.incarnation {
                 let error = stale(instance, known);
                 out.push(Output::Close { link, reason: error.clone() });
-                out.push(Output::ReportRefused { link, error });
+                out.push(Output::ReportRefused { error });
                 return;
             }
             // An earlier memory of us, or an earlier dial: its sender has given it up.
@@ -375,7 +391,7 @@ impl Association {
         if self.refuses(instance) {
             let error = AssociationError::Quarantined;
             out.push(Output::Close { link, reason: error.clone() });
-            out.push(Output::ReportRefused { link, error });
+            out.push(Output::ReportRefused { error });
             return;
         }
         self.seen = Some((instance, attempt));
@@ -410,7 +426,7 @@ impl Association {
     fn activate(&mut self, now: Instant, link: LinkId, instance: Instance, out: &mut Vec<Output>) {
         // Another life of it, or it would not have come so far.
         self.quarantined = None;
-        (self.renewals_failed, self.renew_at) = (0, None);
+        (self.renewals_failed, self.renew_at, self.superseded) = (0, None, 0);
         self.state = State::Active(Lived { link, since: now });
         out.push(Output::Activate { link, instance });
     }

@@ -10,6 +10,8 @@
 //! every gossip message's sender, cannot read them. Advertise a host name that resolves to IPv6.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -73,15 +75,23 @@ impl GossipTransport for ClusterTransport {
     fn send(&self, target: &AtomrAddress, pdu: GossipPdu) {
         let to = match Address::try_from(target) {
             Ok(to) => to,
-            Err(error) => return tracing::warn!(%target, %error, "gossip not sent"),
+            Err(error) => return not_sent(self, target, &error),
         };
         match self.send_gossip(&to, &pdu) {
             Ok(())
             | Err(
                 SendError::ShuttingDown(()) | SendError::Peer { source: PeerError::Own(_), .. },
             ) => {}
-            Err(error) => tracing::warn!(%target, %error, "gossip not sent"),
+            Err(error) => not_sent(self, target, &error),
         }
+    }
+}
+
+/// At every round of gossip, perhaps: limited as what is said of peers is.
+fn not_sent(transport: &ClusterTransport, target: &AtomrAddress, error: &dyn fmt::Display) {
+    match transport.node().may_log(std::time::Instant::now()) {
+        true => tracing::warn!(%target, %error, "gossip not sent"),
+        false => tracing::debug!(%target, %error, "gossip not sent"),
     }
 }
 
@@ -144,6 +154,9 @@ pub enum SendRemoteError {
 /// other members learn of the node by gossip. The first node of a cluster joins itself:
 /// `daemon.join(Member::new(own_address, vec![]))`.
 ///
+/// `seed` is the address that the member goes by now: one that a node had before it was upgraded to QUIC still
+/// reaches it, but nothing is heard of it any more.
+///
 /// Joining the seed as a member is not enough: an atomr daemon counts its own clock up at every round,
 /// so a seed that does not know this node finds their clocks concurrent, answers with what it knows,
 /// and as a rule never asks back (over atomr's own transports just as well). So the seed is sent this
@@ -152,14 +165,18 @@ pub enum SendRemoteError {
 /// others with the next envelope and win over what they know.
 ///
 /// # Errors
-/// [`SeedSilent`] when the seed was not heard of in time; call again to retry. Cancel-safe.
+/// [`JoinError`]. All but [`Own`](JoinError::Own) may go better with another call. Cancel-safe.
 pub async fn join_through(
     transport: &impl GossipTransport,
     daemon: &ClusterDaemonHandle,
     seed: &AtomrAddress,
     within: Duration,
-) -> Result<(), SeedSilent> {
+) -> Result<(), JoinError> {
     let own = daemon.address().clone();
+    if *seed == own {
+        return Err(JoinError::Own { address: own });
+    }
+    let was_up = AtomicBool::new(false);
     daemon.join(Member::new(own.clone(), vec![]));
     let (name, from) = (seed.to_string(), own.to_string());
     let heard = || daemon.snapshot().version.versions.get(&name).copied();
@@ -176,6 +193,7 @@ pub async fn join_through(
                 }
                 sleep(Duration::from_millis(1)).await;
             };
+            was_up.store(true, Ordering::Relaxed);
             let mut state = MembershipState::new();
             state.add_or_update(entry);
             // Of the clocks its own alone: nothing else that they stand for is in this envelope.
@@ -196,21 +214,42 @@ pub async fn join_through(
             last = heard();
         }
     };
-    let silent = SeedSilent { seed: seed.clone(), within };
-    timeout(within, introductions).await.map_err(|_| silent)
+    timeout(within, introductions).await.map_err(|_| match was_up.load(Ordering::Relaxed) {
+        true => JoinError::SeedSilent { seed: seed.clone(), within },
+        false => JoinError::NotUp { within },
+    })
 }
 
 /// How often a seed that does not answer is asked.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
-/// A seed was not heard of in time.
+/// Why [`join_through`] did not bring a node into the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no gossip from seed {seed} within {within:?}")]
-pub struct SeedSilent {
-    /// The seed.
-    pub seed: AtomrAddress,
-    /// How long it was waited for.
-    pub within: Duration,
+#[non_exhaustive]
+pub enum JoinError {
+    /// The seed is this node itself, which makes no cluster with others. Nothing was done.
+    #[error("{address} is this node's own address: a node joins through another one")]
+    #[non_exhaustive]
+    Own {
+        /// The address.
+        address: AtomrAddress,
+    },
+    /// The node's own daemon did not make it `Up`: it has ended, or has downed this address.
+    #[error("this node's own daemon has not made it Up within {within:?}")]
+    #[non_exhaustive]
+    NotUp {
+        /// How long it was waited for.
+        within: Duration,
+    },
+    /// The seed was not heard of in time.
+    #[error("no gossip from seed {seed} within {within:?}")]
+    #[non_exhaustive]
+    SeedSilent {
+        /// The seed.
+        seed: AtomrAddress,
+        /// How long it was waited for.
+        within: Duration,
+    },
 }
 
 /// Downs members of `daemon` whose node could not be reached for `after`, for as long as they cannot.

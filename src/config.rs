@@ -110,7 +110,7 @@ pub struct Config {
     pub(crate) wall_clock: WallClock,
     pub(crate) key_log: Option<KeyLog>,
     #[cfg(feature = "qlog")]
-    pub(crate) qlog: Option<QlogSettings>,
+    pub(crate) qlog: QlogSettings,
 }
 
 impl Config {
@@ -151,7 +151,7 @@ impl Config {
             wall_clock: WallClock::default(),
             key_log: None,
             #[cfg(feature = "qlog")]
-            qlog: None,
+            qlog: QlogSettings::default(),
         })
     }
 
@@ -212,7 +212,7 @@ impl Config {
                 needed,
                 available,
                 lanes: self.tell_lanes,
-                stream_window: 256 * 1024,
+                stream_window: self.stream_window,
                 chunk: PIECE as u64,
             });
         }
@@ -301,12 +301,13 @@ settings! {
     /// 32 MiB. Checked against `tell_lanes` and `stream_window`, so that tells cannot use it up.
     send_window: u64,
     /// Peers that are known at a time. Default 4096. One that was not needed for `retention`, and that
-    /// nobody has a [`Peer`](crate::Peer) of, is forgotten.
+    /// nobody has a [`Peer`](crate::Peer) of, is forgotten; of as many that were quarantined the refused life is
+    /// kept.
     max_peers: usize,
     /// How long a delivered tell's acknowledgement waits for others to go with it. Default 1 ms.
     ack_delay: Duration,
     /// How long tells to a peer are kept while there is no association, or none over which the peer takes any
-    /// notice of them ([`Unresponsive`](crate::AssociationError::Unresponsive)). Default 60 s. For as long, a
+    /// notice of them ([`Unresponsive`](crate::AssociationError::Unresponsive)), however many there are. Default 60 s. For as long, a
     /// peer that was lost is dialled again even if nothing is to be sent.
     retention: Duration,
     /// How long a dial waits for the handshake; and then for the greeting, a quarter longer. Default 5 s.
@@ -336,8 +337,8 @@ settings! {
     /// (on Linux `net.core.rmem_max` and `wmem_max`), which is logged once.
     socket_buffer: usize,
     /// How long before a certificate expires [`Event::CertificateExpiring`](crate::Event::CertificateExpiring)
-    /// comes, for the node's own and for those of connected peers. Default 7 days. A third of the
-    /// certificate's life, where that is shorter.
+    /// comes, for the node's own and for those of connected peers. Default 7 days. A quarter of
+    /// the certificate's life, where that is shorter.
     expiry_warning: Duration,
     /// What becomes of a standing connection when the peer's certificate expires. Default
     /// [`OnExpiry::GoOn`].
@@ -366,6 +367,10 @@ impl ConfigBuilder {
 
     /// The node's incarnation, where the clock cannot be relied upon: must be greater at each start.
     /// Default: microseconds since the Unix epoch.
+    ///
+    /// Peers take a node that comes back with the same one for the one that it was. They refuse its first dials
+    /// as old ones ([`Superseded`](crate::AssociationError::Superseded)), and then drop what it tells them as
+    /// received before, without a word.
     pub fn incarnation(mut self, incarnation: u64) -> Self {
         self.0.incarnation = Some(Incarnation(incarnation));
         self
@@ -405,7 +410,9 @@ mod tests {
     fn lanes_that_could_starve_gossip_are_refused() {
         let error =
             Config::builder("sys").tell_lanes(16).stream_window(4 << 20).build().unwrap_err();
-        assert!(matches!(error, ConfigError::SendWindow { lanes: 16, .. }), "{error}");
+        let told = "tell lanes could hold 102629376 bytes of the send window (16 lanes x (window \
+                    4194304 + chunk 81920) x 1.5), but only";
+        assert!(error.to_string().starts_with(told), "{error}");
         Config::builder("sys")
             .tell_lanes(16)
             .stream_window(4 << 20)

@@ -1,7 +1,18 @@
 //! One task per peer: gives the association its inputs, and does what it says. The only clock, and
 //! the only place where a peer's tasks are spawned.
 
+/// A line about the peer at a level of its own, or at DEBUG where there have been too many.
+macro_rules! say {
+    ($driver:ident, $level:ident, $($line:tt)+) => {
+        match $driver.may_log() {
+            true => tracing::$level!($($line)+),
+            false => tracing::debug!($($line)+),
+        }
+    };
+}
+
 mod certificates;
+mod giving_back;
 mod one_way;
 mod perform;
 mod silence;
@@ -13,13 +24,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{Instrument, debug, warn};
+use tracing::Instrument;
 
 use crate::association::{Association, Input, LinkId, Timing};
 use crate::control::Instance;
-use crate::dead_letters::give_back;
 use crate::delivery::Fault;
 use crate::error::AssociationError;
 use crate::event::Event;
@@ -33,6 +43,7 @@ use crate::outbound::Loss;
 use crate::peer::PeerCore;
 use crate::session::Session;
 use certificates::Certificates;
+use giving_back::GivingBack;
 use one_way::OneWay;
 use silence::Silence;
 use stuck::StuckLanes;
@@ -84,6 +95,8 @@ pub(crate) struct Driver<B: Backend> {
     /// Links that have greeted and are not active.
     candidates: HashMap<LinkId, Candidate<B::Link>>,
     session: Option<Session<B::Link>>,
+    /// `PeerUp` was said, and no `PeerDown` since.
+    up: bool,
     /// The link that was active last, until it is closed.
     last: Option<(LinkId, B::Link)>,
     accepted: u64,
@@ -98,8 +111,7 @@ pub(crate) struct Driver<B: Backend> {
     answer: Option<JoinHandle<()>>,
     /// Since when nothing is under way, if nothing is.
     idle_since: Instant,
-    /// Threads that give lost tells back.
-    giving_back: JoinSet<()>,
+    giving_back: GivingBack,
     log: LogLimit,
 }
 
@@ -130,8 +142,10 @@ impl<B: Backend> Driver<B> {
         };
         let stuck = StuckLanes::new(node.config.lane_stuck_after, node.config.tell_lanes);
         let seed = node.incarnation.0 ^ (u64::from(peer.address.port()) << 48);
+        let refused = peer.status().quarantined;
+        let association = Association::new(node.address < peer.address, timing, seed);
         Self {
-            association: Association::new(node.address < peer.address, timing, seed),
+            association: association.refusing(refused),
             hub,
             node,
             peer,
@@ -140,6 +154,7 @@ impl<B: Backend> Driver<B> {
             dials: HashMap::new(),
             candidates: HashMap::new(),
             session: None,
+            up: false,
             last: None,
             accepted: 0,
             instance: None,
@@ -150,7 +165,7 @@ impl<B: Backend> Driver<B> {
             silence: Silence::default(),
             answer: None,
             idle_since: Instant::now(),
-            giving_back: JoinSet::new(),
+            giving_back: GivingBack::default(),
             log: LogLimit::new(LOG_BURST, LOG_REFILL),
         }
     }
@@ -214,7 +229,11 @@ impl<B: Backend> Driver<B> {
                 self.feed(Input::Lost { link, reason });
                 self.last.take_if(|(last, _)| *last == link);
             }
-            DriverInput::Broken { link, reason } => self.broken(link, reason),
+            DriverInput::Broken { link, reason } => {
+                // They may be why.
+                self.take_faults();
+                self.broken(link, reason);
+            }
         }
     }
 
@@ -253,9 +272,7 @@ impl<B: Backend> Driver<B> {
     }
 
     fn woken(&mut self) {
-        for fault in self.peer.take_faults() {
-            self.fault(fault);
-        }
+        self.take_faults();
         let quarantine = self.peer.status().quarantine.take();
         if let Some(incarnation) = quarantine {
             self.quarantine(incarnation);
@@ -276,21 +293,21 @@ impl<B: Backend> Driver<B> {
         self.log.line(now) && self.node.may_log(now)
     }
 
+    fn take_faults(&mut self) {
+        for fault in self.peer.take_faults() {
+            self.fault(fault);
+        }
+    }
+
     fn fault(&mut self, fault: Fault) {
         let peer = self.peer.address.clone();
         match fault {
             Fault::SinkPanicked(lane) => {
-                match self.may_log() {
-                    true => warn!(%lane, "the sink panicked on a tell"),
-                    false => debug!(%lane, "the sink panicked on a tell"),
-                }
+                say!(self, warn, %lane, "the sink panicked on a tell");
                 self.node.emit(Event::SinkPanicked { peer, lane });
             }
             Fault::Frame { lane, error, epoch } => {
-                match self.may_log() {
-                    true => warn!(%lane, %error, "a frame was refused"),
-                    false => debug!(%lane, %error, "a frame was refused"),
-                }
+                say!(self, warn, %lane, %error, "a frame was refused");
                 let reason = AssociationError::Protocol(format!("{lane} lane: {error}"));
                 self.node.emit(Event::FrameRefused { peer, lane, error });
                 // One from a queue that outlived its connection is not the present one's fault.
@@ -316,27 +333,10 @@ impl<B: Backend> Driver<B> {
         for (n, loss) in &losses {
             let (peer, lane) = (self.peer.address.clone(), Lane::Tell(*n));
             let Loss { frames, bytes, reason, .. } = *loss;
-            match self.may_log() {
-                true => warn!(%lane, frames, bytes, ?reason, "tells lost"),
-                false => debug!(%lane, frames, bytes, ?reason, "tells lost"),
-            }
+            say!(self, warn, %lane, frames, bytes, ?reason, "tells lost");
             self.node.emit(Event::TellsLost { peer, lane, frames, bytes, reason });
         }
-        if losses.is_empty() || self.node.dead_letters.get().is_none() {
-            return;
-        }
-        while self.giving_back.try_join_next().is_some() {}
-        let (node, peer) = (Arc::clone(&self.node), Arc::clone(&self.peer));
-        let span = tracing::Span::current();
-        self.giving_back.spawn_blocking(move || {
-            let _in_span = span.enter();
-            let Some(hook) = node.dead_letters.get() else { return };
-            let give_back = |(_, loss): &(u8, Loss)| give_back(&peer.address, loss, hook);
-            let panics: u64 = losses.iter().map(give_back).sum();
-            if panics > 0 {
-                warn!(peer = %peer.address, panics, "the dead letters' hook panicked");
-            }
-        });
+        self.giving_back.push(&self.node, &self.peer.address, losses.into_iter().map(|(_, l)| l));
     }
 }
 

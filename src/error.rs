@@ -1,5 +1,6 @@
 //! Errors, one enum per operation.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -12,24 +13,28 @@ use crate::tls::CertificateFailure;
 pub enum AddressError {
     /// Not of the form `akka.quic://system@host:port`.
     #[error("`{text}` is not an address of the form akka.quic://system@host:port")]
+    #[non_exhaustive]
     Malformed {
         /// What was given (shortened).
         text: String,
     },
     /// Another transport's scheme.
     #[error("scheme `{scheme}`: this transport's addresses begin with akka.quic://")]
+    #[non_exhaustive]
     Scheme {
         /// The scheme given.
         scheme: String,
     },
     /// System names are 1 to 255 letters, digits, `-`, `_` and `.`.
     #[error("system name `{system}` must be 1 to 255 letters, digits, `-`, `_` or `.`")]
+    #[non_exhaustive]
     System {
         /// The name given (shortened).
         system: String,
     },
     /// Neither a DNS name nor an IP address.
     #[error("host `{host}` is neither a DNS name nor an IP address")]
+    #[non_exhaustive]
     Host {
         /// The host given (shortened).
         host: String,
@@ -42,12 +47,14 @@ pub enum AddressError {
     PortZero,
     /// A wildcard or multicast IP address.
     #[error("{ip} can be bound, not reached: advertise an address that the other nodes can dial")]
+    #[non_exhaustive]
     NotReachable {
         /// The address given.
         ip: IpAddr,
     },
     /// No host, or no port: an address that names a system in this process alone.
     #[error("`{address}` has no host and port, so no other node can reach it")]
+    #[non_exhaustive]
     Local {
         /// The address given.
         address: String,
@@ -114,6 +121,7 @@ pub enum FrameError {
 pub enum ConfigError {
     /// A value out of its range.
     #[error("{field} is {value}, but must be {must}")]
+    #[non_exhaustive]
     OutOfRange {
         /// The setting.
         field: &'static str,
@@ -128,6 +136,7 @@ pub enum ConfigError {
          {stream_window} + chunk {chunk}) x 1.5), but only {available} are left for them beside \
          gossip: raise send_window, or lower tell_lanes or stream_window"
     )]
+    #[non_exhaustive]
     SendWindow {
         /// What the lanes could hold, in bytes.
         needed: u64,
@@ -151,6 +160,7 @@ pub enum ConfigError {
 pub enum BindError {
     /// The socket could not be opened: the port is in use, the address is not this machine's, …
     #[error("cannot open UDP socket {address}: {source}")]
+    #[non_exhaustive]
     Socket {
         /// The address of the socket.
         address: SocketAddr,
@@ -166,6 +176,7 @@ pub enum BindError {
     /// The node's own certificate does not cover the address that it would advertise, so that every
     /// peer would refuse it.
     #[error("the node would advertise {address}, but {mismatch}")]
+    #[non_exhaustive]
     OwnName {
         /// The advertised address.
         address: Address,
@@ -175,6 +186,7 @@ pub enum BindError {
     /// The folder for qlog files could not be made.
     #[cfg(feature = "qlog")]
     #[error("cannot make the folder {} for qlog files: {source}", folder.display())]
+    #[non_exhaustive]
     Qlog {
         /// The folder.
         folder: std::path::PathBuf,
@@ -210,6 +222,28 @@ pub enum PeerError {
     ShuttingDown,
 }
 
+/// Whose budget it is that is used up; displays as the setting's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BudgetScope {
+    /// What one lane to one peer may hold: other lanes have room.
+    Lane,
+    /// What all tell lanes to one peer may hold together: other peers have room.
+    Peer,
+    /// What all tell lanes of the node may hold together.
+    Node,
+}
+
+impl fmt::Display for BudgetScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lane => "lane_budget",
+            Self::Peer => "peer_budget",
+            Self::Node => "node_budget",
+        })
+    }
+}
+
 /// A tell (or gossip) that was not accepted; it comes back as it was given.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -217,10 +251,17 @@ pub enum SendError<T> {
     /// The lane's, the peer's or the node's budget is used up: wait ([`tell_when_ready`]), retry, or shed load.
     ///
     /// [`tell_when_ready`]: crate::Peer::tell_when_ready
-    #[error("the lane is full")]
-    Full(T),
+    #[error("the lane is full: {scope} is used up")]
+    #[non_exhaustive]
+    Full {
+        /// What was to be sent.
+        message: T,
+        /// Whose budget it is.
+        scope: BudgetScope,
+    },
     /// The frame would be longer than [`MAX_FRAME`](crate::MAX_FRAME).
     #[error("a frame of {len} bytes is over the limit of {max}", max = crate::frame::MAX_FRAME)]
+    #[non_exhaustive]
     TooLarge {
         /// What was to be sent.
         message: T,
@@ -229,6 +270,7 @@ pub enum SendError<T> {
     },
     /// It could not be serialized.
     #[error("cannot be encoded: {error}")]
+    #[non_exhaustive]
     Encode {
         /// What was to be sent.
         message: T,
@@ -243,6 +285,7 @@ pub enum SendError<T> {
     Quarantined(T),
     /// The peer cannot be addressed.
     #[error("{source}")]
+    #[non_exhaustive]
     Peer {
         /// What was to be sent.
         message: T,
@@ -256,9 +299,9 @@ impl<T> SendError<T> {
     /// What was to be sent.
     pub fn into_inner(self) -> T {
         match self {
-            Self::Full(message)
-            | Self::ShuttingDown(message)
+            Self::ShuttingDown(message)
             | Self::Quarantined(message)
+            | Self::Full { message, .. }
             | Self::TooLarge { message, .. }
             | Self::Encode { message, .. }
             | Self::Peer { message, .. } => message,
@@ -267,7 +310,7 @@ impl<T> SendError<T> {
 
     /// Whether waiting may help.
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Full(_))
+        matches!(self, Self::Full { .. })
     }
 }
 
@@ -290,6 +333,7 @@ pub enum FlushError {
 /// [`dead_letters`](crate::ClusterTransport::dead_letters) was called before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("called before: inbox, sink and dead letters' hook are set once")]
+#[non_exhaustive]
 pub struct AlreadyStarted;
 
 /// Why an association could not be had, or ended.
@@ -298,6 +342,7 @@ pub struct AlreadyStarted;
 pub enum AssociationError {
     /// The host name has no usable address.
     #[error("cannot resolve `{host}`: {reason}")]
+    #[non_exhaustive]
     Resolve {
         /// The host.
         host: String,
@@ -324,12 +369,17 @@ pub enum AssociationError {
     Claim(String),
     /// An incarnation older than the one known.
     #[error("incarnation {claimed} of the peer is older than the known {known}")]
+    #[non_exhaustive]
     Stale {
         /// What was claimed.
         claimed: Incarnation,
         /// What is known.
         known: Incarnation,
     },
+    /// The peer knows a newer incarnation of this node: its clock went back over a restart, or another
+    /// process has its address. What the peer says of it.
+    #[error("the peer knows a newer incarnation of this node: {0}")]
+    Outdated(String),
     /// The node that dialled or was dialled has quarantined this incarnation of the other: only a
     /// restart helps.
     #[error("quarantined, until it comes back as another incarnation")]
@@ -363,7 +413,9 @@ pub enum AssociationError {
     /// Closed by [`disconnect`](crate::Peer::disconnect), on one side or the other.
     #[error("disconnected on request")]
     Disconnected,
-    /// Another connection of the same pair took its place.
+    /// Another connection of the same pair took its place. As the reason of failed dials, over and over: the
+    /// peer knows later dials of this node, which was started again with an
+    /// [incarnation](crate::ConfigBuilder::incarnation) that is not greater.
     #[error("superseded by another connection of the same pair")]
     Superseded,
     /// This node shuts down.
@@ -387,6 +439,7 @@ impl AssociationError {
             Self::Cluster(_) => "cluster",
             Self::Claim(_) => "claim",
             Self::Stale { .. } => "stale",
+            Self::Outdated(_) => "outdated",
             Self::Quarantined => "quarantined",
             Self::Protocol(_) => "protocol",
             Self::Refused(_) => "refused",
@@ -421,7 +474,73 @@ impl AssociationError {
                 | Self::Cluster(_)
                 | Self::Claim(_)
                 | Self::Stale { .. }
+                | Self::Outdated(_)
                 | Self::Quarantined
         )
+    }
+
+    /// The kinds of all [misconfigurations](Self::is_misconfiguration).
+    #[cfg(feature = "metrics")]
+    pub(crate) const MISCONFIGURED: [&str; 7] =
+        ["certificate", "version", "cluster", "claim", "stale", "outdated", "quarantined"];
+
+    /// The kinds for which connections of others are refused.
+    #[cfg(feature = "metrics")]
+    pub(crate) const REFUSALS: [&str; 13] = [
+        "certificate",
+        "version",
+        "cluster",
+        "claim",
+        "stale",
+        "quarantined",
+        "no_answer",
+        "greeting_timeout",
+        "protocol",
+        "refused",
+        "timed_out",
+        "reset",
+        "connection",
+    ];
+}
+
+#[cfg(all(test, feature = "metrics"))]
+mod tests {
+    use super::*;
+    use crate::tls::{CertificateProblem, Side};
+
+    #[test]
+    fn the_kinds_that_metrics_begin_with_are_those_of_errors() {
+        use AssociationError as E;
+        let text = String::new;
+        let certificate =
+            CertificateFailure { by: Side::Us, problem: CertificateProblem::Expired, detail: None };
+        let all = [
+            E::Resolve { host: text(), reason: text() },
+            E::NoAnswer(Duration::ZERO),
+            E::GreetingTimeout(Duration::ZERO),
+            E::Certificate(certificate),
+            E::Version(text()),
+            E::Cluster(text()),
+            E::Claim(text()),
+            E::Stale { claimed: Incarnation(1), known: Incarnation(2) },
+            E::Outdated(text()),
+            E::Quarantined,
+            E::Protocol(text()),
+            E::Refused(text()),
+            E::TimedOut,
+            E::Unheard,
+            E::Unresponsive(Duration::ZERO),
+            E::Reset,
+            E::Goodbye,
+            E::Idle,
+            E::Disconnected,
+            E::Superseded,
+            E::ShuttingDown,
+            E::Connection(text()),
+        ];
+        let kinds: Vec<_> = all.iter().map(E::kind).collect();
+        let misconfigured = all.iter().filter(|error| error.is_misconfiguration()).map(E::kind);
+        assert_eq!(misconfigured.collect::<Vec<_>>(), E::MISCONFIGURED);
+        assert!(E::REFUSALS.iter().all(|kind| kinds.contains(kind)));
     }
 }

@@ -8,6 +8,9 @@ use crate::lane::Lane;
 
 /// Something that happened; received through [`ClusterTransport::events`].
 ///
+/// Its variants are not `non_exhaustive`: what handles events can be tested with any of them. Match them with
+/// `..`, for they may get more fields in a minor release before 1.0.
+///
 /// [`ClusterTransport::events`]: crate::ClusterTransport::events
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -56,11 +59,16 @@ pub enum Event {
     },
     /// Somebody connected and was refused.
     IncomingRefused {
-        /// Socket address, or the node's in-process address.
+        /// Socket address, or the node's in-process address. Where the refusal is one of a known peer (an older
+        /// incarnation, a quarantined one, a connection that cannot be used), that peer's address.
         remote: String,
         /// Why.
         error: AssociationError,
     },
+    /// The node's socket has failed for good, or its network was taken from it
+    /// ([`InProcessNetwork::kill`](crate::InProcessNetwork::kill)): it reaches nobody any more, and nobody
+    /// reaches it. Only another node helps; shut this one down. Once.
+    SocketFailed,
     /// Accepted tells that will not be delivered, or may have been without our knowing.
     TellsLost {
         /// The peer they were for.

@@ -92,6 +92,8 @@ pub fn lan(nodes: u32) -> Config {
 }
 
 /// A member: a life of a node, as SWIM tells them apart. The greatest with one address is the present one.
+///
+/// Not `non_exhaustive`: it travels in every packet, and another field would be another format.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeId {
     /// Where the node is.
@@ -129,6 +131,8 @@ impl foca::Identity for NodeId {
 }
 
 /// What a node learned of the cluster; received through [`Swim::changes`].
+///
+/// Its variants are not `non_exhaustive`: what handles changes can be tested with any of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
@@ -222,7 +226,7 @@ impl Swim {
 
     /// Joins the cluster that one of `seeds` belongs to; one that is up is enough, and a node's own address
     /// among them does not matter. Returns at once. Whenever the node has no members, at first or since
-    /// it has lost them all, it asks the seeds again, once in a probe period.
+    /// it has lost them all, it asks the seeds of all calls again, once in a probe period.
     pub fn join(&self, seeds: impl IntoIterator<Item = Address>) {
         // Fails if the engine has ended with the transport, and then there is nothing to join with.
         let _ = self.commands.send(Command::Join(seeds.into_iter().collect()));
@@ -299,7 +303,7 @@ impl Engine {
                     biased;
                     command = commands.recv() => match command {
                         Some(Command::Join(seeds)) => {
-                            self.seeds.extend(seeds);
+                            add_new(&mut self.seeds, seeds);
                             self.ask_seeds();
                         }
                         Some(Command::Leave(done)) => {
@@ -407,6 +411,15 @@ impl Engine {
     }
 }
 
+/// However often somebody joins: a seed is asked once.
+fn add_new(seeds: &mut Vec<Address>, more: Vec<Address>) {
+    for seed in more {
+        if !seeds.contains(&seed) {
+            seeds.push(seed);
+        }
+    }
+}
+
 async fn wait_until(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
@@ -510,3 +523,18 @@ impl PartialEq for Due {
 }
 
 impl Eq for Due {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_that_are_given_again_and_again_are_kept_once() {
+        let seed = |port| Address::new("engines", "h", port).unwrap();
+        let mut seeds = Vec::new();
+        for _ in 0..100 {
+            add_new(&mut seeds, vec![seed(1), seed(2), seed(1)]);
+        }
+        assert_eq!(seeds, [seed(1), seed(2)]);
+    }
+}

@@ -4,6 +4,8 @@
 //! [`ClusterFrame`], byte for byte that of `atomr_cluster::ClusterFrame`. One frame is at most
 //! [`MAX_FRAME`] bytes without its prefix.
 
+use std::fmt;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +72,9 @@ impl<G: serde::de::DeserializeOwned> ClusterFrame<G> {
 }
 
 /// A message to an actor on another node, owned.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// Debug output has the payload's length alone.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RemoteTell {
     /// Path of the actor that gets it. Tells to one path arrive in the order of their sending.
     pub target_path: String,
@@ -97,7 +101,9 @@ impl RemoteTell {
 
 /// A message to an actor on another node, borrowed: from the caller's own buffers when sent, from
 /// the received chunk when delivered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// Debug output has the payload's length alone.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RemoteTellRef<'a> {
     /// Path of the actor that gets it.
     pub target_path: &'a str,
@@ -110,7 +116,29 @@ pub struct RemoteTellRef<'a> {
     pub sender_path: Option<&'a str>,
 }
 
+impl fmt::Debug for RemoteTell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.borrowed().describe("RemoteTell", f)
+    }
+}
+
+impl fmt::Debug for RemoteTellRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.describe("RemoteTellRef", f)
+    }
+}
+
 impl RemoteTellRef<'_> {
+    /// Without the payload: it may be 16 MiB and is nobody's to read, and refused tells are in errors.
+    fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("target_path", &self.target_path)
+            .field("manifest", &self.manifest)
+            .field("payload", &format_args!("{} bytes", self.payload.len()))
+            .field("sender_path", &self.sender_path)
+            .finish()
+    }
+
     /// Copies the tell out of the buffer it borrows from.
     pub fn to_owned(&self) -> RemoteTell {
         RemoteTell {
@@ -299,4 +327,26 @@ pub(crate) fn next_frame<'a>(run: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (frame, rest) = run.split_at_checked(len)?;
     *run = rest;
     Some(&frame[PREFIX..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{BudgetScope, SendError};
+
+    #[test]
+    fn debug_output_leaves_the_payload_out() {
+        let tell = RemoteTell {
+            target_path: "/user/a".into(),
+            manifest: "text".into(),
+            payload: vec![42; 5_000_000],
+            sender_path: None,
+        };
+        let told = "{ target_path: \"/user/a\", manifest: \"text\", payload: 5000000 bytes, \
+                    sender_path: None }";
+        assert_eq!(format!("{:?}", tell.borrowed()), format!("RemoteTellRef {told}"));
+        assert_eq!(format!("{tell:?}"), format!("RemoteTell {told}"));
+        let refused = SendError::Full { message: tell, scope: BudgetScope::Peer };
+        assert!(format!("{refused:?}").len() < 300);
+    }
 }

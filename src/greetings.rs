@@ -1,11 +1,15 @@
-//! How many connections of others may be shaking hands and greeting at a time: in all, and from one host,
-//! so that a host which connects and says nothing leaves room for the others.
+//! How many connections of others may be shaking hands and greeting at a time: in all, and from one host.
+//!
+//! Who connects and says nothing keeps his places for seconds, so a host that has many leaves room for the others:
+//! where all places are taken, one that has fewer gets the oldest of the host that has most. To keep everybody out
+//! takes as many hosts as there are places.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::future::pending;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, oneshot};
 
 /// Handshakes and greetings that may be under way.
 pub(crate) const MAX_GREETING: usize = 256;
@@ -13,80 +17,136 @@ pub(crate) const MAX_GREETING: usize = 256;
 /// Those of one host.
 const MAX_OF_HOST: usize = MAX_GREETING / 2;
 
-pub(crate) struct Greetings {
-    turns: Arc<Semaphore>,
-    hosts: Hosts,
+#[derive(Default)]
+pub(crate) struct Greetings(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    places: Mutex<Places>,
+    /// A place is free again.
+    freed: Notify,
 }
 
-#[derive(Clone, Default)]
-struct Hosts(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// A place for one more, from whomever.
-pub(crate) struct Turn {
-    permit: OwnedSemaphorePermit,
-    hosts: Hosts,
+#[derive(Default)]
+struct Places {
+    taken: usize,
+    given: u64,
+    /// Those of each host by age, each with what tells it, dropped, that it is taken away.
+    hosts: HashMap<IpAddr, BTreeMap<u64, oneshot::Sender<()>>>,
 }
 
 /// A place that is taken, until it is dropped.
 pub(crate) struct Place {
-    _permit: OwnedSemaphorePermit,
-    hosts: Hosts,
-    host: Option<IpAddr>,
+    shared: Arc<Shared>,
+    number: u64,
+    host: Option<Host>,
+}
+
+struct Host {
+    ip: IpAddr,
+    kept: oneshot::Receiver<()>,
+}
+
+enum Answer {
+    Take(u64, Option<Host>),
+    PutOff,
+    Wait,
 }
 
 impl Greetings {
-    pub(crate) fn new() -> Self {
-        Self { turns: Arc::new(Semaphore::new(MAX_GREETING)), hosts: Hosts::default() }
-    }
-
-    /// Waits for a place. Cancel-safe.
-    pub(crate) async fn turn(&self) -> Option<Turn> {
-        let permit = Arc::clone(&self.turns).acquire_owned().await.ok()?;
-        Some(Turn { permit, hosts: self.hosts.clone() })
+    /// A place for somebody at `origin`, which is waited for where every host has one at most; `None` if that
+    /// host has as many as it may have. Cancel-safe.
+    pub(crate) async fn place(&self, origin: Option<IpAddr>) -> Option<Place> {
+        let ip = origin.map(host);
+        loop {
+            let freed = self.0.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            let answer = self.0.lock().ask(ip);
+            match answer {
+                Answer::Take(number, host) => {
+                    return Some(Place { shared: Arc::clone(&self.0), number, host });
+                }
+                Answer::PutOff => return None,
+                Answer::Wait => freed.await,
+            }
+        }
     }
 }
 
-impl Turn {
-    /// Takes the place for somebody at `origin`; `None` if that host has as many as one may have.
-    pub(crate) fn of(self, origin: Option<IpAddr>) -> Option<Place> {
-        let host = origin.map(host);
-        if let Some(host) = host {
-            let mut hosts = self.hosts.lock();
-            let of_host = hosts.entry(host).or_default();
-            if *of_host >= MAX_OF_HOST {
-                return None;
-            }
-            *of_host += 1;
+impl Place {
+    /// Waits until the place is taken away for another host. Cancel-safe.
+    pub(crate) async fn taken_away(&mut self) {
+        match &mut self.host {
+            Some(host) => drop((&mut host.kept).await),
+            None => pending().await,
         }
-        Some(Place { _permit: self.permit, hosts: self.hosts, host })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(host) = self.host else { return };
-        let mut hosts = self.hosts.lock();
-        if let Some(of_host) = hosts.get_mut(&host) {
-            *of_host -= 1;
-            if *of_host == 0 {
-                hosts.remove(&host);
-            }
+        self.shared.lock().give_back(self.number, self.host.as_ref().map(|host| host.ip));
+        self.shared.freed.notify_waiters();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    fn ask(&mut self, ip: Option<IpAddr>) -> Answer {
+        let of_host = ip.and_then(|ip| self.hosts.get(&ip)).map_or(0, BTreeMap::len);
+        if of_host >= MAX_OF_HOST {
+            return Answer::PutOff;
+        }
+        if self.taken >= MAX_GREETING && !(ip.is_some() && self.make_room(of_host)) {
+            // Behind who waits there may be others that need not.
+            return if of_host > 0 { Answer::PutOff } else { Answer::Wait };
+        }
+        self.taken += 1;
+        self.given += 1;
+        let host = ip.map(|ip| {
+            let (keep, kept) = oneshot::channel();
+            self.hosts.entry(ip).or_default().insert(self.given, keep);
+            Host { ip, kept }
+        });
+        Answer::Take(self.given, host)
+    }
+
+    /// Takes the oldest place of the host with most, if that has more than one which has `of_host` would have.
+    fn make_room(&mut self, of_host: usize) -> bool {
+        let most = self.hosts.values_mut().max_by_key(|places| places.len());
+        let Some(most) = most.filter(|most| most.len() > of_host + 1) else { return false };
+        self.taken -= 1;
+        most.pop_first().is_some()
+    }
+
+    fn give_back(&mut self, number: u64, ip: Option<IpAddr>) {
+        let Some(ip) = ip else {
+            self.taken -= 1;
+            return;
+        };
+        let Some(of_host) = self.hosts.get_mut(&ip) else { return };
+        // Unless it was taken away.
+        if of_host.remove(&number).is_some() {
+            self.taken -= 1;
+        }
+        if of_host.is_empty() {
+            self.hosts.remove(&ip);
         }
     }
 }
 
-impl Hosts {
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What counts as one host: an IPv6 host has all of its network's 64 bits to itself.
+/// What counts as one host: in IPv6 a whole site's 48 bits, for whoever has any network there may have them all.
 fn host(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+            let [a, b, c, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
         }
         ip => ip,
     }
@@ -94,43 +154,98 @@ fn host(ip: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
-    #[tokio::test]
-    async fn one_host_has_half_of_the_places_at_most() {
-        let greetings = Greetings::new();
-        let take = async |ip: &str| greetings.turn().await?.of(Some(ip.parse().unwrap()));
-        let mut places = Vec::new();
-        while let Some(place) = take("192.0.2.1").await {
-            places.push(place);
-        }
-        assert_eq!(places.len(), MAX_OF_HOST);
-        assert!(take("::ffff:192.0.2.1").await.is_none(), "the same host, as a dual socket has it");
-        for n in 0..MAX_GREETING - MAX_OF_HOST {
-            places.push(take(&format!("198.51.100.{}", n % 250)).await.expect("room for others"));
-        }
-        let full = greetings.turn();
-        let waits = tokio::time::timeout(std::time::Duration::from_millis(1), full).await;
-        assert!(waits.is_err(), "all places are taken");
-        places.remove(0);
-        places.push(take("192.0.2.1").await.expect("one has gone"));
-        drop(places);
-        assert!(greetings.hosts.lock().is_empty(), "hosts are forgotten");
+    async fn take(greetings: &Greetings, ip: &str) -> Option<Place> {
+        let place = greetings.place(Some(ip.parse().unwrap()));
+        timeout(Duration::from_secs(5), place).await.expect("an answer")
+    }
+
+    async fn waits(greetings: &Greetings, origin: Option<IpAddr>) -> bool {
+        timeout(Duration::from_millis(1), greetings.place(origin)).await.is_err()
+    }
+
+    /// Whether a place was taken away.
+    fn is_lost(place: &mut Place) -> bool {
+        let closed =
+            |host: &mut Host| host.kept.try_recv() == Err(oneshot::error::TryRecvError::Closed);
+        place.host.as_mut().is_some_and(closed)
     }
 
     #[tokio::test]
-    async fn an_ipv6_network_is_one_host_and_no_host_has_no_limit() {
-        let greetings = Greetings::new();
+    async fn one_host_has_half_of_the_places_at_most() {
+        let greetings = Greetings::default();
+        let mut places = Vec::new();
+        while let Some(place) = take(&greetings, "192.0.2.1").await {
+            places.push(place);
+        }
+        assert_eq!(places.len(), MAX_OF_HOST);
+        assert!(take(&greetings, "::ffff:192.0.2.1").await.is_none(), "as a dual socket has it");
+        places.remove(0);
+        places.push(take(&greetings, "192.0.2.1").await.expect("one has gone"));
+        drop(places);
+        assert!(greetings.0.lock().hosts.is_empty(), "hosts are forgotten");
+        assert_eq!(greetings.0.lock().taken, 0);
+    }
+
+    #[tokio::test]
+    async fn hosts_that_have_all_places_leave_room_for_others() {
+        let greetings = Greetings::default();
+        let mut hostile = Vec::new();
+        for n in 0..MAX_GREETING {
+            let place = take(&greetings, ["192.0.2.1", "192.0.2.2"][n % 2]).await;
+            hostile.push(place.expect("room"));
+        }
+        let mut others = Vec::new();
+        for n in 0..20 {
+            others.push(take(&greetings, &format!("198.51.100.{n}")).await.expect("room is made"));
+            assert_eq!(greetings.0.lock().taken, MAX_GREETING);
+        }
+        timeout(Duration::from_secs(1), hostile[0].taken_away()).await.expect("the oldest");
+        let lost = hostile.iter_mut().map(is_lost).take_while(|lost| *lost).count();
+        assert_eq!((lost, hostile.iter_mut().map(is_lost).filter(|lost| *lost).count()), (20, 20));
+        assert!(!others.iter_mut().any(is_lost));
+        // They get as many as anybody, and not the others' in their turn.
+        assert!(take(&greetings, "192.0.2.1").await.is_none());
+        assert!(!others.iter_mut().any(is_lost));
+        drop((hostile, others));
+        assert_eq!(greetings.0.lock().taken, 0);
+        assert!(greetings.0.lock().hosts.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_has_none_waits_where_nobody_has_more_than_one() {
+        let greetings = Greetings::default();
+        let ip = |n: usize| Some(IpAddr::from([198, 51, (n / 200) as u8, (n % 200) as u8]));
+        let mut places = Vec::new();
+        for n in 0..MAX_GREETING {
+            places.push(greetings.place(ip(n)).await.expect("room"));
+        }
+        assert!(greetings.place(ip(0)).await.is_none(), "it has one");
+        assert!(waits(&greetings, ip(MAX_GREETING)).await);
+        let next = greetings.place(ip(MAX_GREETING));
+        let (next, ()) = tokio::join!(next, async { drop(places.pop()) });
+        assert!(next.is_some());
+    }
+
+    #[tokio::test]
+    async fn an_ipv6_site_is_one_host_and_no_host_has_no_limit() {
+        let greetings = Greetings::default();
         let mut places = Vec::new();
         for n in 0..MAX_OF_HOST {
-            let ip = format!("2001:db8:1:2::{n:x}").parse().unwrap();
-            places.push(greetings.turn().await.unwrap().of(Some(ip)).expect("room"));
+            places.push(take(&greetings, &format!("2001:db8:1:{n:x}::1")).await.expect("room"));
         }
-        let ip = |text: &str| Some(text.parse().unwrap());
-        assert!(greetings.turn().await.unwrap().of(ip("2001:db8:1:2:ffff::1")).is_none());
-        assert!(greetings.turn().await.unwrap().of(ip("2001:db8:1:3::1")).is_some());
+        assert!(take(&greetings, "2001:db8:1:ffff::1").await.is_none());
+        assert!(take(&greetings, "2001:db8:2::1").await.is_some());
         while places.len() < MAX_GREETING {
-            places.push(greetings.turn().await.unwrap().of(None).expect("room"));
+            places.push(greetings.place(None).await.expect("room"));
         }
+        assert!(waits(&greetings, None).await);
+        places.pop();
+        assert!(!waits(&greetings, None).await);
     }
 }

@@ -19,6 +19,8 @@ pub(crate) const MAX_STREAMS: u8 = FIRST_TELL + MAX_TELL_LANES;
 const FIRST_TELL: u8 = 2;
 
 /// A lane of an association; displays as `control`, `gossip` or `tell 3`.
+///
+/// Not `non_exhaustive`: these are all that the wire has, and others would be another wire version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 pub enum Lane {
@@ -96,11 +98,20 @@ impl From<Lane> for u8 {
 }
 
 impl TryFrom<u8> for Lane {
-    type Error = String;
+    type Error = UnknownLane;
 
-    fn try_from(id: u8) -> Result<Self, String> {
-        Self::from_id(id).ok_or_else(|| format!("unknown lane {id}"))
+    fn try_from(id: u8) -> Result<Self, UnknownLane> {
+        Self::from_id(id).ok_or(UnknownLane { id })
     }
+}
+
+/// A number that is no lane's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("unknown lane {id}")]
+#[non_exhaustive]
+pub struct UnknownLane {
+    /// The number.
+    pub id: u8,
 }
 
 impl fmt::Display for Lane {
@@ -125,6 +136,13 @@ mod tests {
                 None => assert!(id >= MAX_STREAMS),
             }
         }
+    }
+
+    #[test]
+    fn a_number_that_is_no_lane_s_is_named() {
+        let error = Lane::try_from(MAX_STREAMS).unwrap_err();
+        assert_eq!((error.id, &*error.to_string()), (18, "unknown lane 18"));
+        assert_eq!(Lane::try_from(17), Ok(Lane::Tell(15)));
     }
 
     #[test]

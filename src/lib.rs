@@ -160,12 +160,12 @@ pub use dead_letters::DeadLetter;
 pub use dev_certs::DevCertOptions;
 pub use dev_certs::{DevCa, DevCertError, DevCertificate, DevFiles};
 pub use error::{
-    AddressError, AlreadyStarted, AssociationError, BindError, ConfigError, FlushError, FrameError,
-    PeerError, SendError,
+    AddressError, AlreadyStarted, AssociationError, BindError, BudgetScope, ConfigError,
+    FlushError, FrameError, PeerError, SendError,
 };
 pub use event::{CertificateOf, Event, LostReason};
 pub use frame::{ClusterFrame, MAX_FRAME, RemoteTell, RemoteTellRef, Tell};
-pub use lane::{Lane, MAX_TELL_LANES};
+pub use lane::{Lane, MAX_TELL_LANES, UnknownLane};
 pub use peer::Peer;
 pub use rotation::{IdentityFiles, IdentityWatch};
 pub use sink::{Gossip, GossipInbox, RecordingSink, RemoteMessageSink, TellSink, gossip_inbox};

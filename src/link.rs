@@ -123,7 +123,7 @@ pub(crate) trait LaneWriter: Send + 'static {
 /// A lane from the peer.
 pub(crate) trait LaneReader: Send + 'static {
     /// Appends what has arrived to `chunks`, waiting for something; returns `false` at the lane's
-    /// end. Not cancel-safe.
+    /// end. Cancel-safe: a dropped call has appended nothing, and the next one finds what it would have found.
     fn read(
         &mut self,
         chunks: &mut Vec<Bytes>,
@@ -143,7 +143,10 @@ pub(crate) fn to_wire(reason: &AssociationError) -> (u32, String) {
         E::Version(text) => (6, text.clone()),
         E::Cluster(text) => (7, text.clone()),
         E::Claim(text) => (8, text.clone()),
-        E::Stale { .. } => (9, reason.to_string()),
+        E::Stale { claimed, known } => {
+            (9, format!("incarnation {claimed} is older than the known {known}"))
+        }
+        E::Outdated(text) => (9, text.clone()),
         E::Refused(text) => (10, text.clone()),
         E::Quarantined => (12, String::new()),
         E::Certificate(CertificateFailure { problem: CertificateProblem::Expired, .. }) => {
@@ -169,8 +172,8 @@ pub(crate) fn from_wire(code: u64, text: &str) -> AssociationError {
         6 => E::Version(format!("the peer says: {text}")),
         7 => E::Cluster(format!("the peer says: {text}")),
         8 => E::Claim(format!("the peer says: {text}")),
+        9 => E::Outdated(text),
         10 => E::Refused(text),
-        9 => E::Claim(format!("the peer says: {text}")),
         11 => E::Refused(format!("the peer says: {text}")),
         12 => E::Quarantined,
         13 => refused_by_peer(CertificateProblem::Expired),
@@ -182,4 +185,23 @@ pub(crate) fn from_wire(code: u64, text: &str) -> AssociationError {
 /// The peer ended a connection over the certificate that this node had shown on it.
 fn refused_by_peer(problem: CertificateProblem) -> AssociationError {
     CertificateFailure { by: Side::Peer, problem, detail: None }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Incarnation;
+
+    #[test]
+    fn a_node_hears_that_it_is_the_older_one() {
+        let stale = AssociationError::Stale { claimed: Incarnation(4), known: Incarnation(7) };
+        let (code, text) = to_wire(&stale);
+        assert_eq!(code, 9);
+        let heard = from_wire(code.into(), &text);
+        assert_eq!((heard.kind(), heard.is_misconfiguration()), ("outdated", true));
+        let told = "the peer knows a newer incarnation of this node: incarnation #4 is older than \
+                    the known #7";
+        assert_eq!(heard.to_string(), told);
+        assert_eq!(to_wire(&heard), (code, text));
+    }
 }

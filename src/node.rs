@@ -21,6 +21,10 @@ use crate::rotation::Identities;
 use crate::sink::{GossipReceiver, RemoteMessageSink};
 use crate::tls::Identity;
 
+mod outcasts;
+
+use outcasts::Outcasts;
+
 /// How many events an [`Events`](crate::Events) may lag behind before it misses some.
 const EVENT_BUFFER: usize = 1024;
 
@@ -78,6 +82,7 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) budget: Arc<Budget>,
     pub(crate) peers: DashMap<Address, Arc<PeerCore>>,
+    pub(crate) outcasts: Outcasts,
     pub(crate) handlers: SetOnce<Handlers>,
     pub(crate) dead_letters: OnceLock<DeadLetters>,
     pub(crate) phase: watch::Sender<Phase>,
@@ -111,6 +116,7 @@ impl Node {
             incarnation: config.incarnation.unwrap_or_else(incarnation_now),
             budget: Arc::new(Budget::new(config.node_budget)),
             peers: DashMap::new(),
+            outcasts: Outcasts::new(config.max_peers),
             handlers: SetOnce::new(),
             dead_letters: OnceLock::new(),
             phase: watch::Sender::new(Phase::Running),
@@ -170,6 +176,9 @@ impl Node {
         let peer = entry.or_insert_with(|| {
             let session = self.sessions.fetch_add(1, Ordering::Relaxed);
             let peer = Arc::new(PeerCore::new(address.clone(), session, self));
+            if let Some(life) = self.outcasts.take(address) {
+                peer.refuse(life);
+            }
             if let Some(start) = self.start_driver.get() {
                 start(Arc::clone(&peer));
             }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::error::FrameError;
+use crate::error::{BudgetScope, FrameError};
 use crate::event::LostReason;
 
 mod gossip;
@@ -81,13 +81,16 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    fn take(&self, bytes: usize) -> Result<(), BudgetScope> {
         let within = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
         if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
-            return false;
+            return Err(match self.whole {
+                Some(_) => BudgetScope::Peer,
+                None => BudgetScope::Node,
+            });
         }
-        let taken = self.whole.as_ref().is_none_or(|whole| whole.take(bytes));
-        if !taken {
+        let taken = self.whole.as_ref().map_or(Ok(()), |whole| whole.take(bytes));
+        if taken.is_err() {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
             // Somebody may have found no room for these.
             self.freed.notify_waiters();
@@ -109,7 +112,7 @@ impl Budget {
 /// Why a frame was not taken into a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused {
-    Full,
+    Full(BudgetScope),
     /// It is not full, but who can wait is [`AHEAD`] of its writer.
     Ahead,
     Closed,

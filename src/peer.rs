@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::address::{Address, Incarnation};
 use crate::control::Instance;
 use crate::delivery::{Fault, Inbound};
-use crate::error::{FlushError, FrameError, PeerError, SendError};
+use crate::error::{BudgetScope, FlushError, FrameError, PeerError, SendError};
 use crate::frame::Tell;
 use crate::lane::Lane;
 use crate::node::{Node, within};
@@ -27,9 +27,6 @@ mod status;
 
 pub(crate) use status::LinkProbe;
 use status::Status;
-
-/// Faults that wait for the driver; more of them at once say nothing new.
-const MAX_FAULTS: usize = 16;
 
 pub(crate) struct PeerCore {
     pub(crate) address: Address,
@@ -73,17 +70,21 @@ impl PeerCore {
         }
     }
 
+    /// It is known anew, and `life` of it was quarantined.
+    pub(crate) fn refuse(&self, life: Incarnation) {
+        let mut status = self.status();
+        (status.incarnation, status.quarantined) = (Some(life), Some(life));
+        drop(status);
+        self.lanes.iter().for_each(|lane| drop(lane.quarantine()));
+    }
+
     pub(crate) fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves a fault for the driver.
     pub(crate) fn report(&self, fault: Fault) {
-        let mut status = self.status();
-        if status.faults.len() < MAX_FAULTS {
-            status.faults.push(fault);
-        }
-        drop(status);
+        self.status().note_fault(fault);
         self.wake.notify_one();
     }
 
@@ -159,7 +160,9 @@ fn use_up_unit() {
 
 fn refusal<T>(refused: Refused, message: T) -> SendError<T> {
     match refused {
-        Refused::Full | Refused::Ahead => SendError::Full(message),
+        Refused::Full(scope) => SendError::Full { message, scope },
+        // Said to nobody but who waits.
+        Refused::Ahead => SendError::Full { message, scope: BudgetScope::Lane },
         Refused::Closed => SendError::ShuttingDown(message),
         Refused::Quarantined => SendError::Quarantined(message),
         Refused::Frame(FrameError::TooLarge { len, .. }) => SendError::TooLarge { message, len },
@@ -191,8 +194,8 @@ impl Peer {
     /// to the peer where there is no association yet.
     ///
     /// # Errors
-    /// The tell comes back: [`Full`](SendError::Full) when the lane's budget is used up,
-    /// [`TooLarge`](SendError::TooLarge), or [`ShuttingDown`](SendError::ShuttingDown).
+    /// The tell comes back: [`Full`](SendError::Full) when a budget is used up,
+    /// [`TooLarge`](SendError::TooLarge), [`Quarantined`](SendError::Quarantined), or [`ShuttingDown`](SendError::ShuttingDown).
     pub fn tell<T: Tell>(&self, tell: T) -> Result<(), SendError<T>> {
         self.0.push(tell)
     }
@@ -203,10 +206,14 @@ impl Peer {
     /// Calls that wait for the same lane are served in order of their coming, and before later ones. A
     /// loop of calls that never wait yields to the runtime now and then, as tokio's own do.
     ///
+    /// There is no limit to the wait: a connected peer whose sink blocks keeps it waiting for as long as it
+    /// blocks. Put one on it where that matters.
+    ///
     /// Cancel-safe: a dropped call has sent nothing.
     ///
     /// # Errors
-    /// As [`tell`](Self::tell), but never `Full`.
+    /// As [`tell`](Self::tell), but never `Full`; [`Quarantined`](SendError::Quarantined) and
+    /// [`ShuttingDown`](SendError::ShuttingDown) end a wait too.
     pub async fn tell_when_ready<T: Tell>(&self, tell: T) -> Result<(), SendError<T>> {
         if !coop::has_budget_remaining() {
             coop::consume_budget().await;
@@ -216,7 +223,7 @@ impl Peer {
         if lane.turn.available_permits() > 0 || !lane.short.load(Ordering::Relaxed) {
             match self.0.push_in(lane, tell, Patience::Waits) {
                 Ok(()) => return Ok(()),
-                Err((Refused::Full | Refused::Ahead, back)) => tell = back,
+                Err((Refused::Full(_) | Refused::Ahead, back)) => tell = back,
                 Err((refused, back)) => return Err(refusal(refused, back)),
             }
         }
@@ -241,7 +248,7 @@ impl Peer {
             }
             match self.0.push_in(lane, tell, Patience::Waits) {
                 Ok(()) => return Ok(()),
-                Err((Refused::Full, back)) => {
+                Err((Refused::Full(_), back)) => {
                     tell = back;
                     lane.short.store(true, Ordering::Relaxed);
                     if std::mem::replace(&mut full, true) {
@@ -281,7 +288,8 @@ impl Peer {
     }
 
     /// Waits until every tell accepted so far for this peer is acknowledged: its sink has returned.
-    /// Waits on while there is no association, until `retention` gives the tells up. Cancel-safe.
+    /// Waits on while there is no association, until `retention` gives the tells up; and without limit while
+    /// the peer is connected and its sink blocks: put a limit on it where that matters. Cancel-safe.
     ///
     /// # Errors
     /// [`FlushError::Lost`] if tells to this peer were reported lost meanwhile.
@@ -346,12 +354,19 @@ impl Peer {
     /// ([`SendError::Quarantined`]), and so are its connections, until it comes back as another
     /// incarnation. Gossip is still taken, and is what makes this node dial and find that one.
     ///
+    /// It outlives the peer's being forgotten (after [`retention`](crate::ConfigBuilder::retention), with nothing
+    /// to do), for the last [`max_peers`](crate::ConfigBuilder::max_peers) that were.
+    ///
+    /// Tells are refused when this returns; the rest follows at once, and is not waited for.
+    ///
     /// Returns the incarnation: the one last associated with. `None`, without effect, if there was none
     /// yet. What was already received from it still goes to the sink.
     pub fn quarantine(&self) -> Option<Incarnation> {
         let core = &*self.0;
         let mut status = core.status();
         let incarnation = status.incarnation?;
+        // With the lock held: should that life be over, the driver takes it back, and must do so afterwards.
+        core.lanes.iter().for_each(TellLane::refuse);
         status.quarantine = Some(incarnation);
         drop(status);
         core.wake.notify_one();

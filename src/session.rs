@@ -43,6 +43,14 @@ pub(crate) struct Session<L: Link> {
     tasks: JoinSet<()>,
 }
 
+/// How our control lane begins.
+enum Opening<W> {
+    /// It is open: we dialled, and said `Hello` on it.
+    Open(W),
+    /// With this answer.
+    Answer(Box<Control>),
+}
+
 struct Shared<L: Link> {
     node: Arc<Node>,
     peer: Arc<PeerCore>,
@@ -57,21 +65,20 @@ struct Shared<L: Link> {
     heard_out: SetOnce<()>,
     /// The peer has opened a tell lane.
     receives: AtomicBool,
-    /// The peer's control messages so far.
+    /// The peer's acknowledgements so far, those that say nothing new among them.
     signs: AtomicU64,
     inputs: mpsc::Sender<DriverInput<L>>,
 }
 
 impl<L: Link> Session<L> {
-    /// Starts the control lane and the readers. `accepted`: what a link that the peer dialled is
-    /// answered with first.
+    /// Starts the control lane and the readers. `accept`: what a link that the peer dialled is answered with.
     pub(crate) fn start(
         node: &Arc<Node>,
         peer: &Arc<PeerCore>,
         id: LinkId,
         inbound_epoch: u64,
         greeted: Greeted<L>,
-        accepted: Option<Control>,
+        accept: impl FnOnce() -> Control,
         inputs: mpsc::Sender<DriverInput<L>>,
     ) -> Self {
         let Greeted { link, reader, writer, greeting } = greeted;
@@ -89,11 +96,12 @@ impl<L: Link> Session<L> {
             signs: AtomicU64::new(0),
             inputs,
         });
+        let opening = writer.map_or_else(|| Opening::Answer(Box::new(accept())), Opening::Open);
         let (goodbye, said) = oneshot::channel();
         let mut tasks = JoinSet::new();
         let lane = spans::send(&shared.span, Lane::Control);
         let control = tokio::spawn(work(&shared, lane, move |shared| async move {
-            write::write_control(&shared, writer, accepted, said).await
+            write::write_control(&shared, opening, said).await
         }));
         let lane = spans::receive(&shared.span, Some(Lane::Control));
         tasks.spawn(work(&shared, lane, |shared| async move {
@@ -125,7 +133,7 @@ impl<L: Link> Session<L> {
         self.shared.id
     }
 
-    /// The peer's control messages so far: it is alive, however long its sink takes.
+    /// The peer's acknowledgements so far, which it repeats: it is alive, however long its sink takes.
     pub(crate) fn signs(&self) -> u64 {
         self.shared.signs.load(Ordering::Relaxed)
     }

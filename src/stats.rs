@@ -75,6 +75,8 @@ impl PeerStats {
         let same = |((lane, all), (of, pairs)): (&(Lane, LaneStats), &(Lane, PairStats))| {
             let mut sum = pairs.current;
             sum.add(&pairs.former);
+            // What stands still is no matter of a ledger, and known of the lane alone.
+            (sum.stuck_for, sum.stuck_episodes) = (all.stuck_for, all.stuck_episodes);
             lane == of && sum == *all && all.is_balanced() && pairs.is_balanced()
         };
         self.lanes.len() == self.pairs.len() && self.lanes.iter().zip(&self.pairs).all(same)

@@ -31,6 +31,9 @@ use crate::tls::Identity;
 /// How long closed connections' last packets may take to leave, after a shutdown's deadline.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// For a deadline beyond what a clock can tell.
+const FAR: Duration = Duration::from_secs(30 * 365 * 86_400);
+
 /// A node's transport: sends gossip and tells to other nodes, and hands over what they send.
 ///
 /// Clones are handles of the same node. [`shutdown`](Self::shutdown) ends it in order; dropping the
@@ -154,8 +157,8 @@ impl ClusterTransport {
     }
 
     /// Sets what is done with tells that were accepted and are then lost, once: `hook` gets each of them
-    /// back, beside the [`Event::TellsLost`] that reports it. Lost tells of one lane come in order; calls
-    /// are made on blocking threads, and may overlap. While the hook has them they are memory beyond the
+    /// back, beside the [`Event::TellsLost`] that reports it. Lost tells of one lane come in order, and
+    /// those to one peer one at a time; calls are made on blocking threads, and those for different peers may overlap. While the hook has them they are memory beyond the
     /// budgets. A shutdown waits for the hook as long as its deadline allows. A panic is caught.
     ///
     /// The node holds the hook: one that sends holds a [`WeakTransport`] or a [`Peer`].
@@ -264,7 +267,7 @@ impl ClusterTransport {
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let node = &self.0.node;
         let begin = Instant::now();
-        let deadline = begin + deadline;
+        let deadline = begin.checked_add(deadline).unwrap_or(begin + FAR);
         node.phase.send_if_modified(|phase| {
             let running = *phase == Phase::Running;
             if running {

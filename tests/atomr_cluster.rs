@@ -13,9 +13,10 @@ use atomr_cluster::{
     MembershipState, RecordingSink, VectorClock, spawn_daemon,
 };
 use atomr_core::actor::Address as AtomrAddress;
-use cluster_quic::atomr::{down_lost_members, join_through};
+use cluster_quic::atomr::{JoinError, down_lost_members, join_through};
 use cluster_quic::{
-    Address, ClusterTransport, Config, ConfigBuilder, DevCa, Event, Identity, RemoteTell,
+    Address, AssociationError, ClusterTransport, Config, ConfigBuilder, DevCa, Event, Identity,
+    InProcessNetwork, RemoteTell,
 };
 
 const GOSSIP: Duration = Duration::from_millis(30);
@@ -195,9 +196,11 @@ async fn a_killed_member_is_downed_after_the_configured_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_process_s_return_is_noticed_within_a_second() {
+async fn a_killed_process_s_return_is_noticed_by_its_reset() {
     let dir = Folder::new("reborn");
-    let a = Node::start(config().build().unwrap(), &dir.identity(), None).await;
+    // A process takes seconds to start on a busy machine, and nothing else is to end the association meanwhile.
+    let patient = config().idle_timeout(Duration::from_secs(60)).dial_timeout(LIMIT);
+    let a = Node::start(patient.build().unwrap(), &dir.identity(), None).await;
     let mut events = a.transport.events();
     let mut first = Process::start(&dir.0, None, 0);
     let address = first.address.clone();
@@ -209,14 +212,25 @@ async fn a_killed_process_s_return_is_noticed_within_a_second() {
     assert_eq!(second.address, address);
     let begin = Instant::now();
     a.transport.tell(&address, tell()).unwrap();
+    let mut reset = false;
     loop {
-        if let Event::PeerRestarted { peer, old, new } = events.recv().await.unwrap() {
-            assert_eq!(peer, address);
-            assert!(new > old);
-            break;
+        let event = tokio::time::timeout(LIMIT, events.recv()).await.expect("it is noticed");
+        match event.unwrap() {
+            Event::PeerDown { reason, .. } => {
+                assert_eq!(reason, AssociationError::Reset);
+                reset = true;
+            }
+            Event::PeerRestarted { peer, old, new } => {
+                assert_eq!(peer, address);
+                assert!(new > old);
+                break;
+            }
+            _ => {}
         }
     }
-    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert!(reset, "noticed by something else");
+    // That it takes less than a second is shown where time is simulated (row 10).
+    println!("noticed {:?} after the new process listened", begin.elapsed());
 }
 
 fn tell() -> RemoteTell {
@@ -303,4 +317,32 @@ fn child_process() {
     let node = runtime.block_on(Node::start(config, &identity(Path::new(&dir)), seed.as_ref()));
     println!("address={}", node.transport.address());
     let _ = std::io::stdin().lines().count();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_that_comes_to_nothing_says_why() {
+    let network = InProcessNetwork::new();
+    let transport = ClusterTransport::in_process(config().build().unwrap(), &network, "a").unwrap();
+    let own = AtomrAddress::from(transport.address());
+    let gossip_interval = Duration::from_secs(600);
+    let daemon = spawn_daemon(
+        own.clone(),
+        Arc::new(transport.clone()),
+        ClusterEventBus::new(),
+        DaemonConfig { gossip_interval },
+    );
+    let join = async |seed: &AtomrAddress| {
+        join_through(&transport, &daemon, seed, gossip_interval / 2).await.unwrap_err()
+    };
+    // The first round is at once, the next too far away for it to become Up.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let error = join(&own).await;
+    assert!(matches!(&error, JoinError::Own { address, .. } if *address == own), "{error}");
+    assert!(daemon.snapshot().state.members.is_empty(), "nothing was done");
+    let nobody = AtomrAddress::remote("akka.quic", "cluster", "nobody", 1);
+    let error = join(&nobody).await;
+    assert!(matches!(error, JoinError::NotUp { .. }), "{error}");
+    tokio::time::sleep(gossip_interval).await;
+    let error = join(&nobody).await;
+    assert!(matches!(&error, JoinError::SeedSilent { seed, .. } if *seed == nobody), "{error}");
 }

@@ -9,14 +9,17 @@ use cluster_quic::{
 
 const HOST: &str = "127.0.0.1";
 
+/// On a busy machine; without a wait for the next dial or for a timeout.
+const SOON: Duration = Duration::from_secs(10);
+
 struct Node {
     transport: ClusterTransport,
     events: Events,
 }
 
 fn node(identity: &Identity) -> Node {
-    let transport =
-        ClusterTransport::bind(Config::builder("test").build().unwrap(), identity).unwrap();
+    let config = Config::builder("test").dial_timeout(SOON * 3).build().unwrap();
+    let transport = ClusterTransport::bind(config, identity).unwrap();
     let (inbox, _) = gossip_inbox::<String>(1);
     let events = transport.events();
     transport.start(inbox, RecordingSink::new()).unwrap();
@@ -33,7 +36,7 @@ fn tell() -> RemoteTell {
 }
 
 /// Lets `dialler` send to `acceptor`; returns what each of them says of the other, and checks that it
-/// is said within a second, and not in a storm.
+/// is said soon, and not in a storm.
 async fn refusal(dialler: &mut Node, acceptor: &mut Node) -> (AssociationError, AssociationError) {
     let begin = Instant::now();
     dialler.transport.tell(acceptor.transport.address(), tell()).unwrap();
@@ -57,7 +60,7 @@ async fn refusal(dialler: &mut Node, acceptor: &mut Node) -> (AssociationError, 
             _ => {}
         }
     };
-    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
     (dialled, accepted)
 }
 
@@ -202,7 +205,7 @@ async fn a_name_that_the_certificate_does_not_cover() {
             break error;
         }
     };
-    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
     assert_eq!(problem(&dialled, Side::Us), CertificateProblem::NameMismatch);
     assert_eq!(problem(&accepted, Side::Peer), CertificateProblem::NameMismatch);
 }
@@ -212,7 +215,7 @@ async fn a_node_does_not_advertise_what_its_certificate_does_not_cover() {
     let ca = DevCa::new("ca").unwrap();
     let config = Config::builder("test").advertise_host("victim.example").build().unwrap();
     match ClusterTransport::bind(config, &ca.identity(&[HOST]).unwrap()) {
-        Err(BindError::OwnName { address, mismatch }) => {
+        Err(BindError::OwnName { address, mismatch, .. }) => {
             assert_eq!(address.host(), "victim.example");
             assert!(mismatch.to_string().contains(HOST), "{mismatch}");
         }

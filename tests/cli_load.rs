@@ -3,6 +3,8 @@
 
 mod cli;
 
+use std::net::{Ipv6Addr, ToSocketAddrs, UdpSocket};
+
 use cli::process::Running;
 use cli::terminal::Terminal;
 use cli::{Dir, run};
@@ -14,10 +16,14 @@ const ANY: [&str; 4] = ["--listen", "127.0.0.1:0", "--as", "node"];
 
 /// A folder with certificates for a node and for who loads it.
 fn certificates() -> Dir {
+    certificates_for(&["localhost", "127.0.0.1"])
+}
+
+fn certificates_for(names: &[&str]) -> Dir {
     let dir = Dir::new();
     let ca = DevCa::new("cli").unwrap();
-    for name in ["node", "load"] {
-        ca.write_to(dir.path().join("certs"), name, &["localhost", "127.0.0.1"]).unwrap();
+    for file in ["node", "load"] {
+        ca.write_to(dir.path().join("certs"), file, names).unwrap();
     }
     dir
 }
@@ -111,6 +117,39 @@ fn a_node_that_is_not_reached_is_said_to_be_with_the_reason() {
     let args = load(&address, &["--cluster", "other", "--patience", "100s"]);
     run(dir.path(), &args).expect(1).says(&["is not reached", "cluster"]);
     run(dir.path(), &load(&address, &["--size", "17M"])).expect(2).says(&["fit into a tell"]);
+}
+
+/// Of the names that a machine may have for `::1` alone.
+fn ipv6_name() -> Option<&'static str> {
+    ["ip6-localhost", "ip6-loopback", "localhost6"].into_iter().find(|name| {
+        let found = (*name, 0).to_socket_addrs().map(Vec::from_iter).unwrap_or_default();
+        !found.is_empty() && found.iter().all(|to| to.ip() == Ipv6Addr::LOCALHOST)
+    })
+}
+
+#[test]
+fn a_node_whose_name_is_of_ipv6_alone_is_reached() {
+    let Some(name) = ipv6_name().filter(|_| UdpSocket::bind("[::1]:0").is_ok()) else {
+        println!("no name for an IPv6 address, or no IPv6, on this machine");
+        return;
+    };
+    let dir = certificates_for(&[name]);
+    let args = ["--listen", "[::1]:0", "--advertise", name, "--as", "node"];
+    let (_node, address) = Running::node(dir.path(), &args);
+    let outcome = run(dir.path(), &load(&address, &["--count", "100", "--json"])).expect(0).json();
+    assert_all_acknowledged(&outcome);
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_the_reason() {
+    let dir = certificates();
+    let address = "akka.quic://x@nowhere.invalid:4400";
+    let args = load(address, &["--json"]);
+    let ran = run(dir.path(), &args).expect(1).says(&["is not reached: nowhere.invalid does not"]);
+    assert!(ran.json()["error"].as_str().unwrap().contains("does not resolve"), "{ran}");
+    for patience in ["5ms", "25h", "0"] {
+        run(dir.path(), &load(address, &["--patience", patience])).expect(2).says(&["--patience"]);
+    }
 }
 
 #[test]

@@ -3,10 +3,12 @@
 
 mod cli;
 
+use std::time::{Duration, SystemTime};
+
 use cli::process::Running;
 use cli::terminal::Terminal;
-use cli::{Dir, run};
-use cluster_quic::DevCa;
+use cli::{Dir, free_port, run};
+use cluster_quic::{DevCa, DevCertOptions, DevCertificate};
 use rustix::process::Signal;
 
 /// A folder with certificates for this machine.
@@ -45,6 +47,89 @@ fn two_nodes_find_each_other_and_drain_at_a_signal() {
     assert_eq!(a.end().code(), Some(0));
     assert!(a.out().contains("SIGINT: leaving the cluster"));
     assert!(!a.out().contains('\u{1b}'), "no colours where there is no terminal");
+}
+
+/// All get the same list, as in a StatefulSet.
+#[test]
+fn a_node_among_its_own_seeds_joins_the_others_at_every_start() {
+    let dir = certificates();
+    let listen = [0; 2].map(|_| format!("127.0.0.1:{}", free_port()));
+    let seeds = listen.each_ref().map(|listen| format!("akka.quic://shop@{listen}"));
+    let start = |n: usize| {
+        let args = ["--listen", &listen[n], "--join", &seeds[0], "--join", &seeds[1]];
+        Running::node(dir.path(), &args).0
+    };
+    let both = |node: &Running| {
+        node.until("two members", |text| text.contains("2 of 2 up, 1 connected"));
+    };
+    let (mut a, mut b) = (start(0), start(1));
+    both(&a);
+    both(&b);
+    a.signal(Signal::TERM);
+    assert_eq!(a.end().code(), Some(0));
+    b.until("the leave", |text| text.contains("is no member any more"));
+    // The first of the list, where nobody looks for it.
+    let mut again = start(0);
+    both(&again);
+    again.until("the join", |text| {
+        text.contains(&format!("joined through shop@{}", listen[1])) && !text.contains("first of")
+    });
+    for node in [&mut again, &mut b] {
+        node.signal(Signal::TERM);
+        assert_eq!(node.end().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_node_that_has_no_seed_but_itself_is_the_first() {
+    let dir = certificates();
+    let listen = format!("127.0.0.1:{}", free_port());
+    // As the library reads addresses: a host's letters are small.
+    let own = format!("akka.quic://shop@LOCALHOST:{}", listen.rsplit_once(':').unwrap().1);
+    let args = ["--listen", &listen, "--advertise", "localhost", "--join", &own, "--join", &own];
+    let (mut node, _) = Running::node(dir.path(), &args);
+    node.until("that it is the first", |text| text.contains("it is the first of its cluster"));
+    node.until("its status", |text| text.contains("1 of 1 up"));
+    node.signal(Signal::TERM);
+    assert_eq!(node.end().code(), Some(0));
+    assert!(!node.out().contains("joined through"), "{}", node.out());
+}
+
+#[test]
+fn a_node_takes_new_certificates_and_says_when_they_are_to_be_renewed() {
+    let dir = Dir::new();
+    let ca = DevCa::new("cli").unwrap();
+    let write = |issued: &DevCertificate| {
+        dir.write("cert.pem", &issued.chain);
+        dir.write("key.pem", &issued.key);
+    };
+    dir.write("ca.pem", ca.certificate());
+    write(&ca.issue(&["127.0.0.1"]).unwrap());
+    let files = ["--cert", "cert.pem", "--key", "key.pem", "--ca", "ca.pem"];
+    let (mut node, address) = Running::node(dir.path(), &[&ANY, &files[..]].concat());
+    let ping = || run(dir.path(), &[&["ping", &address, "--count", "1"], &files[..]].concat());
+    ping().expect(0).says(&["for 127.0.0.1 valid until"]);
+
+    let hour = Duration::from_secs(3600);
+    let options = DevCertOptions {
+        not_before: SystemTime::now() - 24 * 30 * hour,
+        not_after: SystemTime::now() + 50 * hour,
+        ..DevCertOptions::default()
+    };
+    write(&ca.issue_with(&["127.0.0.1", "new.test"], &options).unwrap());
+    node.until("the new certificate", |text| text.contains("this node has another certificate"));
+    ping().expect(0).says(&["for 127.0.0.1, new.test valid until"]);
+    node.until("that it expires", |text| {
+        text.contains("! the certificate of this node is to be renewed: valid until")
+            && text.contains("(2 days left)")
+    });
+    // A key of another certificate.
+    dir.write("key.pem", ca.issue(&["127.0.0.1"]).unwrap().key);
+    node.until("the refusal", |text| {
+        text.contains("! the certificate files changed, and are not taken: ")
+    });
+    node.signal(Signal::TERM);
+    assert_eq!(node.end().code(), Some(0));
 }
 
 #[test]
@@ -93,6 +178,17 @@ fn what_cannot_work_is_said_at_once() {
     node(&["--advertise", "[::1]:4400"]).expect(2).says(&["numeric IPv6"]);
     node(&["--advertise", "localhost:x"]).expect(2).says(&["no port"]);
     node(&["--join", "akka.tcp://a@b:1"]).expect(2).says(&["akka.quic"]);
+    let remote = "akka.quic://a@192.0.2.7:4400";
+    for listen in [&[][..], &["--listen", "127.0.0.1:4400"]] {
+        // One that started would not end.
+        let args = [&["node"], listen, &["--join", remote]].concat();
+        let mut node = Running::start(dir.path(), &args);
+        assert_eq!(node.end().code(), Some(2));
+        let said = node.err().split_whitespace().collect::<Vec<_>>().join(" ");
+        for text in [remote, "is on another machine", "--listen"] {
+            assert!(said.contains(text), "{said}");
+        }
+    }
     node(&["--listen", "127.0.0.1:0", "--advertise", "other.host"]).expect(1).says(&["other.host"]);
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();

@@ -388,6 +388,10 @@ async fn what_a_node_says_when_it_refuses() {
         ((12, ""), "✗ greeting quarantined, until it comes back as another incarnation"),
         ((0, ""), "✗ greeting the peer shut down → the node is about to end"),
         (
+            (9, "incarnation #4 is older than the known #7"),
+            "is older than the known #7 → the node refuses an earlier life of the address",
+        ),
+        (
             (10, "its \u{1b}[2J reason"),
             "✗ greeting refused by the peer: its [2J reason → the node's own log",
         ),
@@ -427,6 +431,10 @@ fn what_the_command_line_gets_wrong() {
         let ran = run(dir.path(), args).expect(2);
         assert_eq!(ran.out, "");
         assert!(!ran.err.is_empty());
+    }
+    for timeout in ["5ms", "20m"] {
+        let args = ["ping", "akka.quic://demo@127.0.0.1:1", "--json", "--timeout", timeout];
+        run(dir.path(), &args).expect(2).says(&["--timeout", "it must be 10ms to 10m"]);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cluster_quic::{
     AssociationError, ClusterTransport, Config, Event, InProcessNetwork, Peer, PeerState,
-    RecordingSink, RemoteTell, gossip_inbox,
+    RecordingSink, RemoteTell, SendError, gossip_inbox,
 };
 use std::sync::Arc;
 use tokio::time::{Instant, sleep, timeout};
@@ -164,8 +164,12 @@ async fn a_killed_node_is_isolated_and_its_address_is_free() {
     );
     a.tell(&address, tell(0)).unwrap();
     a.flush(&address).await.unwrap();
+    let mut events = b.events();
     network.kill(&address);
     // The old process still runs, but reaches nobody.
+    while timeout(Duration::from_secs(1), events.recv()).await.unwrap() != Some(Event::SocketFailed)
+    {
+    }
     b.tell(a.address(), tell(0)).unwrap();
     assert!(timeout(Duration::from_secs(20), b.flush(a.address())).await.is_err());
     let config = Config::builder("test").incarnation(2).build().unwrap();
@@ -174,6 +178,22 @@ async fn a_killed_node_is_isolated_and_its_address_is_free() {
     a.flush(&address).await.unwrap();
     assert_eq!(numbers(&sink), [1]);
     assert_eq!(a.peer_stats(&address).unwrap().incarnation, Some(cluster_quic::Incarnation(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quarantine_refuses_tells_at_once() {
+    let network = InProcessNetwork::new();
+    let ((a, _), (b, sink)) = (node(&network, "a"), node(&network, "b"));
+    let peer = a.peer(b.address()).unwrap();
+    peer.tell(tell(0)).unwrap();
+    peer.flush().await.unwrap();
+    peer.quarantine().unwrap();
+    // Nothing else has run since.
+    assert!(matches!(peer.tell(tell(1)), Err(SendError::Quarantined(_))));
+    sleep(Duration::from_secs(1)).await;
+    let tells = peer.stats().tells();
+    assert_eq!((tells.accepted_frames, tells.lost_in_all().frames), (1, 0));
+    assert_eq!(numbers(&sink), [0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,8 +211,8 @@ async fn an_older_incarnation_is_refused() {
     old.tell(a.address(), tell(0)).unwrap();
     loop {
         match events.recv().await.unwrap() {
-            Event::DialFailed { error: AssociationError::Claim(text), .. } => {
-                assert!(text.contains("older"), "{text}");
+            Event::DialFailed { error: AssociationError::Outdated(text), .. } => {
+                assert!(text.contains("#8 is older than the known #9"), "{text}");
                 break;
             }
             Event::PeerUp { .. } => panic!("an older incarnation was taken"),
@@ -200,6 +220,75 @@ async fn an_older_incarnation_is_refused() {
         }
     }
     assert!(sink.is_empty());
+}
+
+/// A node whose members come and go for years: each that was downed would keep a place, and in the end there
+/// would be none.
+#[tokio::test(start_paused = true)]
+async fn a_quarantined_peer_is_forgotten_and_refused_all_the_same() {
+    let network = InProcessNetwork::new();
+    let config = |n| Config::builder("test").incarnation(n).max_peers(1).build().unwrap();
+    let (a, sink) = reborn(&network, "a", config(1));
+    let ((b, _), (c, _)) = (node(&network, "b"), node(&network, "c"));
+    let address = b.address().clone();
+    a.tell(&address, tell(0)).unwrap();
+    a.flush(&address).await.unwrap();
+    let forgotten = async || {
+        let gone = async {
+            while !a.peers().is_empty() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_secs(300), gone).await.expect("forgotten");
+    };
+    let life = a.peer(&address).unwrap().quarantine().unwrap();
+    forgotten().await;
+    // There is room for another.
+    a.tell(c.address(), tell(0)).unwrap();
+    a.flush(c.address()).await.unwrap();
+    c.shutdown(Duration::from_secs(1)).await;
+    forgotten().await;
+    // Whoever makes it known again: it is refused, and forgotten again.
+    for _ in 0..2 {
+        let mut events = b.events();
+        let _ = b.tell(a.address(), tell(1));
+        loop {
+            match events.recv().await.unwrap() {
+                Event::DialFailed { error: AssociationError::Quarantined, .. } => break,
+                Event::PeerUp { .. } => panic!("it was let in"),
+                _ => {}
+            }
+        }
+        let stats = a.peer_stats(&address).unwrap();
+        assert_eq!((stats.quarantined, stats.incarnation), (Some(life), Some(life)));
+        match a.tell(&address, tell(2)) {
+            Err(SendError::Quarantined(back)) => assert_eq!(back, tell(2)),
+            other => panic!("{other:?}"),
+        }
+        // Or it would dial on, and be known as long.
+        b.peer(a.address()).unwrap().disconnect();
+        network.cut(a.address(), &address);
+        forgotten().await;
+        network.heal(a.address(), &address);
+    }
+    assert!(sink.is_empty());
+    network.kill(&address);
+    let (reborn, sink) = reborn(&network, "b", config(2));
+    reborn.peer(a.address()).unwrap().connect().await.unwrap();
+    a.tell(&address, tell(3)).unwrap();
+    a.flush(&address).await.unwrap();
+    assert_eq!(numbers(&sink), [3]);
+    assert_eq!(a.peer_stats(&address).unwrap().quarantined, None);
+}
+
+/// "As long as it takes."
+#[tokio::test(start_paused = true)]
+async fn a_deadline_beyond_all_time_is_one() {
+    let network = InProcessNetwork::new();
+    let ((a, _), (b, sink)) = (node(&network, "a"), node(&network, "b"));
+    a.tell(b.address(), tell(0)).unwrap();
+    assert!(a.shutdown(Duration::MAX).await.is_clean());
+    assert_eq!(numbers(&sink), [0]);
 }
 
 /// What happens at a node, and when, while the network misbehaves.

@@ -385,8 +385,19 @@ async fn refused_connections_are_counted_by_reason() {
         let a = in_process(&network, "a", |c| c);
         let b = in_process(&network, "b", |c| c.cluster("another"));
         let mut events = a.events();
+        // There from the start, or an increase would not be seen that comes before the first scrape.
+        let text = Scrape::new(&a, Options::new()).text();
+        for reason in ["certificate", "cluster", "stale", "protocol", "no_answer"] {
+            assert_eq!(text.value("connections_refused_total", &[("reason", reason)]), 0.0);
+        }
         b.tell(a.address(), tell(0)).unwrap();
         while !matches!(events.recv().await.unwrap(), Event::IncomingRefused { .. }) {}
+        let of_b = Scrape::new(&b, Options::new()).text();
+        let to_a = a.address().to_string();
+        for reason in ["certificate", "version", "claim", "outdated"] {
+            let labels = [("peer", &*to_a), ("reason", reason)];
+            assert_eq!(of_b.value("dials_failed_total", &labels), 0.0);
+        }
         let text = Scrape::new(&a, Options::new()).text();
         let refused = text.value("connections_refused_total", &[("reason", "cluster")]);
         assert_eq!(refused, a.refused_connections() as f64);

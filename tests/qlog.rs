@@ -148,7 +148,7 @@ async fn a_file_stays_within_its_limit_and_ends_with_a_whole_record() {
     const LIMIT: u64 = 10_000;
     let folder = Folder::new("limit");
     let identity = identity();
-    let a = node(&identity, |c| c.qlog(&folder.0).qlog_limits(LIMIT, 1 << 20));
+    let a = node(&identity, |c| c.qlog_limits(LIMIT, 1 << 20).qlog(&folder.0));
     let b = node(&identity, |c| c);
     talk(&a, &b, 2_000).await;
     complete(&folder, |files| files.iter().all(|(_, text)| text.len() as u64 > LIMIT * 9 / 10))

@@ -100,7 +100,7 @@ impl Node {
         join: impl Fn(
             &ClusterDaemonHandle,
             &Runtime,
-        ) -> Option<Result<(), cluster_quic::atomr::SeedSilent>>,
+        ) -> Option<Result<(), cluster_quic::atomr::JoinError>>,
     ) -> Arc<Self> {
         let bus = ClusterEventBus::new();
         let removed = Arc::<Mutex<Vec<Address>>>::default();
@@ -407,6 +407,55 @@ fn what_cannot_be_bound_says_why_and_leaves_nothing_bound() {
     drop(udp);
     let old = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     assert!(matches!(bind(port), Err(UpgradeError::Tcp(_))), "the old process still runs");
+    UdpSocket::bind(("127.0.0.1", port)).expect("UDP is free when the error is there");
     drop(old);
     until("the node after all", || bind(port).ok());
+}
+
+/// TCP is open to whoever reaches the port: a program that gives its node up must not keep it.
+#[test]
+fn a_node_that_is_dropped_leaves_no_port_open() {
+    let identity = DevCa::new("upgrade").unwrap().identity(&["127.0.0.1"]).unwrap();
+    let runtime = runtime();
+    let both = bound("both", || {
+        let (udp, port) = port();
+        drop(udp);
+        runtime.block_on(BothTransports::bind(config(port), &identity)).ok()
+    });
+    let port = both.quic().address().port();
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), "it listens");
+    drop(both);
+    until("the TCP port closed", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_err().then_some(())
+    });
+}
+
+#[test]
+fn a_shutdown_keeps_its_deadline_whatever_becomes_of_the_tcp_port() {
+    let identity = DevCa::new("upgrade").unwrap().identity(&["127.0.0.1"]).unwrap();
+    let runtime = runtime();
+    let both = bound("both", || {
+        let (udp, port) = port();
+        drop(udp);
+        runtime.block_on(BothTransports::bind(config(port), &identity)).ok()
+    });
+    let port = both.quic().address().port();
+    let shutdown = async {
+        // Somebody else has the port as soon as it is free, so that it never looks closed.
+        let other = tokio::spawn(async move {
+            loop {
+                if let Ok(other) = tokio::net::TcpListener::bind(("127.0.0.1", port)).await {
+                    return other;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let begin = Instant::now();
+        both.shutdown(Duration::from_millis(200)).await;
+        let took = begin.elapsed();
+        other.abort();
+        took
+    };
+    let took = runtime.block_on(shutdown);
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }

@@ -252,6 +252,12 @@ async fn what_is_not_in_order_keeps_the_old_identity_and_is_reported_once() {
     dir.put(&better, ca.certificate());
     assert!(renewed(&mut events).await > old.unwrap());
     assert!(watch.last_error().is_none());
+    // Broken again, and put back, which is what the node has: all is well.
+    fs::remove_file(dir.path("tls.key")).unwrap();
+    rejected(&mut events).await;
+    assert!(watch.last_error().is_some());
+    dir.put(&better, ca.certificate());
+    until("no error", || watch.last_error().is_none()).await;
     dir.write("ca.crt", &format!("# our own\n{}", ca.certificate()));
     silence(&mut events).await;
 }
@@ -306,7 +312,7 @@ async fn the_watch_ends_with_the_transport_or_its_handle() {
     let watch = node.watch_identity(dir.files(), Duration::ZERO);
     // Half an hour between two looks does not hold up a shutdown.
     let slow = node.watch_identity(dir.files(), Duration::from_secs(1800));
-    let report = node.shutdown(Duration::from_secs(5)).await;
-    assert!(report.took < Duration::from_secs(2), "{:?}", report.took);
+    let report = node.shutdown(NEVER).await;
+    assert!(report.took < NEVER / 3, "{:?}", report.took);
     until("the watch ends with a shutdown", || watch.is_finished() && slow.is_finished()).await;
 }

@@ -16,14 +16,8 @@ impl Association {
         out: &mut Vec<Output>,
     ) {
         match self.state {
-            State::Active(Lived { link: active, since }) if active == link => {
-                if now.saturating_duration_since(since) >= self.timing.stable_after {
-                    self.failures = 0;
-                } else {
-                    self.failures = self.failures.saturating_add(1);
-                }
-                let left = matches!(reason, AssociationError::Goodbye | AssociationError::Idle);
-                self.reconnect_until = (!left).then(|| now + self.timing.reconnect_for);
+            State::Active(active) if active.link == link => {
+                self.note_lost(now, active, &reason);
                 self.back_off(now);
                 out.push(Output::Deactivate { link, reason });
             }
@@ -32,11 +26,20 @@ impl Association {
             }
             // Its replacement is on its way; it may be why the peer has closed it.
             State::Dialing { link: ours, parked, old: Some(old) } if old.link == link => {
+                self.note_lost(now, old, &reason);
                 self.state = State::Dialing { link: ours, parked, old: None };
                 out.push(Output::Deactivate { link, reason });
             }
             _ => {}
         }
+    }
+
+    /// What an active link's end means for the dials that follow.
+    fn note_lost(&mut self, now: Instant, lived: Lived, reason: &AssociationError) {
+        let stable = now.saturating_duration_since(lived.since) >= self.timing.stable_after;
+        self.failures = if stable { 0 } else { self.failures.saturating_add(1) };
+        let left = matches!(reason, AssociationError::Goodbye | AssociationError::Idle);
+        self.reconnect_until = (!left).then(|| now + self.timing.reconnect_for);
     }
 
     pub(super) fn refuses(&self, instance: Instance) -> bool {

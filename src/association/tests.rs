@@ -508,7 +508,7 @@ fn a_quarantined_life_is_refused_and_its_next_one_is_not() {
     let link = LinkId::Accepted(2);
     let refused = [
         Output::Close { link, reason: reason.clone() },
-        Output::ReportRefused { link, error: reason.clone() },
+        Output::ReportRefused { error: reason.clone() },
     ];
     assert_eq!(association.handle(now, incoming(2, 5)), refused);
     let link = dial(&mut association, now);
@@ -560,4 +560,48 @@ fn a_renewal_that_fails_leaves_the_old_link_and_comes_again() {
     assert!(matches!(outputs[..], [Output::Deactivate { link, .. }] if link == old));
     assert_eq!(association.active(), None);
     assert!(!association.is_idle());
+}
+
+/// The peer takes this node, started again with the incarnation that it had, for its former life.
+#[test]
+fn who_is_superseded_over_and_over_backs_off_and_says_so() {
+    let mut association = Association::new(true, timing(), 7);
+    let mut now = Instant::now();
+    dial(&mut association, now);
+    let mut waits = Vec::new();
+    for n in 1..=12 {
+        let link = LinkId::Dialled(association.attempt());
+        let failed = Input::DialFailed { link, error: AssociationError::Superseded };
+        let outputs = association.handle(now, failed);
+        let reported = matches!(
+            outputs[..],
+            [Output::ReportDialFailed { error: AssociationError::Superseded, .. }]
+        );
+        assert_eq!(reported, n >= SUPERSEDED, "{n}: {outputs:?}");
+        waits.push(association.wake_at().unwrap() - now);
+        now = association.wake_at().unwrap();
+        association.handle(now, Input::Timer { pending: true });
+    }
+    assert!(waits[..3].iter().all(|wait| *wait <= timing().backoff_min), "{waits:?}");
+    assert!(waits[11] >= timing().backoff_max / 2, "{waits:?}");
+    // The other connection has come after all.
+    let link = LinkId::Accepted(1);
+    let incoming = Input::Incoming { link, instance: instance(1), attempt: 1 };
+    association.handle(now, incoming);
+    let link = LinkId::Dialled(association.attempt());
+    association.handle(now, Input::DialFailed { link, error: AssociationError::TimedOut });
+    assert_eq!((association.active(), association.superseded), (Some(LinkId::Accepted(1)), 0));
+}
+
+#[test]
+fn a_link_lost_while_its_renewal_is_dialled_is_dialled_again_for_as_long_as_any() {
+    let now = Instant::now();
+    let mut association = Association::new(true, timing(), 7);
+    let old = LinkId::Accepted(1);
+    association.handle(now, Input::Incoming { link: old, instance: instance(1), attempt: 1 });
+    association.handle(now, Input::Renew { fresh: true });
+    association.handle(now, Input::Lost { link: old, reason: AssociationError::TimedOut });
+    let retry_in = failing(&mut association, now, AssociationError::TimedOut);
+    let outputs = association.handle(now + retry_in, Input::Timer { pending: false });
+    assert!(matches!(outputs[..], [Output::Dial { .. }]), "{outputs:?}");
 }

@@ -23,9 +23,10 @@ use atomr_cluster::{
 };
 use atomr_core::actor::Address as AtomrAddress;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::SendRemoteError;
 use crate::config::Config;
@@ -41,6 +42,9 @@ const TCP: &str = "akka.tcp";
 /// How often it is looked whether a retired address has come back.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// How often a node that is dropped tells its TCP listener to end.
+const DROP_TRIES: u32 = 50;
+
 /// How long it is tried to close the TCP port.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
@@ -49,12 +53,17 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 ///
 /// Its address is the QUIC one. Its old one, with the same host and port, goes on working: what is sent
 /// there arrives here.
+///
+/// [`shutdown`](Self::shutdown) ends it in order; dropping it ends it at once, and closes the TCP port.
+/// TCP connections that others have opened live until they close them.
 pub struct BothTransports {
     quic: ClusterTransport,
-    tcp: TcpClusterTransport,
+    tcp: Arc<TcpClusterTransport>,
     /// Where this process reaches its own TCP port.
     listening: SocketAddr,
     tcp_ended: AtomicBool,
+    /// Where the TCP listener runs.
+    runtime: Handle,
 }
 
 impl fmt::Debug for BothTransports {
@@ -78,14 +87,19 @@ impl BothTransports {
         let quic = ClusterTransport::bind(config, identity)?;
         let old = tcp_address(&quic);
         let tcp = TcpClusterTransport::with_advertised(old.clone(), bind, old.host.clone());
-        tcp.listen().await.map_err(UpgradeError::Tcp)?;
+        if let Err(error) = tcp.listen().await {
+            // Dropped, it would free the port a moment later.
+            quic.shutdown(Duration::ZERO).await;
+            return Err(UpgradeError::Tcp(error));
+        }
         let mut listening = bind;
         match bind.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => listening.set_ip(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(ip) if ip.is_unspecified() => listening.set_ip(Ipv6Addr::LOCALHOST.into()),
             _ => {}
         }
-        Ok(Self { quic, tcp, listening, tcp_ended: AtomicBool::new(false) })
+        let (tcp, runtime) = (Arc::new(tcp), Handle::current());
+        Ok(Self { quic, tcp, listening, tcp_ended: AtomicBool::new(false), runtime })
     }
 
     /// Sets where received gossip and tells go, whichever way they come; once. What comes by TCP and
@@ -194,15 +208,32 @@ impl BothTransports {
         }
     }
 
-    /// Ends the node: TCP at once, QUIC in order, as [`ClusterTransport::shutdown`] does. The report is of
-    /// QUIC alone; TCP counts nothing.
+    /// Ends the node within `deadline`: TCP at once, QUIC in order, as [`ClusterTransport::shutdown`] does. The
+    /// report is of QUIC alone; TCP counts nothing.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
-        self.end_tcp().await;
-        self.quic.shutdown(deadline).await
+        let begin = Instant::now();
+        if timeout(deadline, self.end_tcp()).await.is_err() {
+            tracing::warn!(port = self.listening.port(), "TCP port may still be open");
+        }
+        self.quic.shutdown(deadline.saturating_sub(begin.elapsed())).await
     }
 
     fn goes_by_tcp(&self, target: &AtomrAddress) -> bool {
         target.protocol == TCP && !self.tcp_ended.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for BothTransports {
+    fn drop(&mut self) {
+        // atomr's listener would go on for ever, and it hears of its end only while it waits for somebody to
+        // connect. Whether it has cannot be seen: by now the port may be another's.
+        let tcp = Arc::clone(&self.tcp);
+        self.runtime.spawn(async move {
+            for _ in 0..DROP_TRIES {
+                tcp.shutdown().await;
+                sleep(AGAIN).await;
+            }
+        });
     }
 }
 

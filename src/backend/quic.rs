@@ -3,6 +3,7 @@
 
 mod closed;
 mod congestion;
+mod dial;
 #[cfg(feature = "custom-socket")]
 mod forgiving;
 mod generation;
@@ -12,7 +13,7 @@ mod qlog;
 mod reset;
 mod settings;
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -21,16 +22,15 @@ use quinn::{
     AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, Runtime as _, ServerConfig,
     TokioRuntime, TransportConfig, VarInt,
 };
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::address::Address;
 use crate::config::Config;
 use crate::error::{AssociationError, BindError};
 use crate::link::{Backend, Incoming};
-use crate::tls::{Identity, ShownBy, bare_host};
+use crate::tls::{Identity, ShownBy};
 use closed::Closed;
+use dial::{Dialler, Resolver, first_of};
 #[cfg(feature = "custom-socket")]
 use forgiving::Forgiving;
 use generation::{Generation, Present};
@@ -52,9 +52,6 @@ pub(crate) const INCOMING_BUFFERS: u64 = 8 * 1024 * 1024;
 /// What a connection of somebody else's may have sent, in all its streams, before it is admitted. A greeting
 /// has room in it.
 pub(crate) const UNADMITTED_WINDOW: u32 = 64 * 1024;
-
-/// A host's next address is tried this much after the one before (RFC 8305, section 5).
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 /// How long the last packets of closed connections may take to leave. quinn would keep each connection for
 /// three probe timeouts, to answer late packets; the peers that said goodbye have no more of them.
@@ -80,14 +77,15 @@ pub(crate) struct QuicBackend {
     endpoint: RwLock<Option<Endpoint>>,
     socket: Weak<dyn AsyncUdpSocket>,
     client: RwLock<ClientConfig>,
+    /// What connections of others are accepted with. The endpoint's own is that of the moment in which
+    /// one's first packet came, and it may have waited since.
+    server: RwLock<Arc<ServerConfig>>,
     present: Arc<Present>,
+    resolver: Resolver,
     limits: Limits,
     handshakes: Arc<AtomicUsize>,
     #[cfg(feature = "qlog")]
     qlog: Option<Arc<qlog::Qlog>>,
-    /// What connections of others are accepted with, for who has to add to it.
-    #[cfg(feature = "qlog")]
-    server: RwLock<ServerConfig>,
 }
 
 impl QuicBackend {
@@ -117,12 +115,11 @@ impl QuicBackend {
             );
         }
         #[cfg(feature = "qlog")]
-        let (qlog, server_again) =
-            (qlog::Qlog::open(config, bound.port())?, RwLock::new(server.clone()));
+        let qlog = qlog::Qlog::open(config, bound.port())?;
         let open = Arc::downgrade(&socket);
         let endpoint = Endpoint::new_with_abstract_socket(
             settings,
-            Some(server),
+            Some(server.clone()),
             socket,
             Arc::new(TokioRuntime),
         )
@@ -133,13 +130,13 @@ impl QuicBackend {
             endpoint,
             socket: open,
             client: RwLock::new(client),
+            server: RwLock::new(Arc::new(server)),
+            resolver: Resolver::default(),
             present: Arc::new(Present::new(identity, &config.wall_clock)),
             limits,
             handshakes: Arc::default(),
             #[cfg(feature = "qlog")]
             qlog,
-            #[cfg(feature = "qlog")]
-            server: server_again,
         };
         Ok((backend, bound))
     }
@@ -156,6 +153,22 @@ impl QuicBackend {
 
     fn endpoint(&self) -> Option<Endpoint> {
         self.endpoint.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A connection from somebody, to be completed with what the node shows and trusts now.
+    fn take_in(&self, incoming: quinn::Incoming) -> QuicIncoming {
+        // In this order: one that an identity's change overtakes counts as one of the old.
+        let generation = self.present.generation();
+        let server = Arc::clone(&self.server.read().unwrap_or_else(PoisonError::into_inner));
+        QuicIncoming {
+            incoming,
+            server,
+            limits: self.limits,
+            generation,
+            handshake: Handshake::begin(&self.handshakes),
+            #[cfg(feature = "qlog")]
+            qlog: self.qlog.clone(),
+        }
     }
 }
 
@@ -207,41 +220,13 @@ fn unadmitted(config: &Config) -> TransportConfig {
     transport
 }
 
-/// What it takes to connect to one socket address.
-#[derive(Clone)]
-struct Dialler {
-    endpoint: Endpoint,
-    client: ClientConfig,
-    limits: Limits,
-    generation: Generation,
-    #[cfg(feature = "qlog")]
-    qlog: Option<Arc<qlog::Qlog>>,
-}
-
-impl Dialler {
-    async fn connect(&self, to: SocketAddr, host: &str) -> Result<QuicLink, AssociationError> {
-        let client = self.client.clone();
-        #[cfg(feature = "qlog")]
-        let client = match &self.qlog {
-            Some(qlog) => qlog.client(client, &to.to_string()),
-            None => client,
-        };
-        let connecting = self
-            .endpoint
-            .connect_with(client, to, bare_host(host))
-            .map_err(|e| AssociationError::Connection(e.to_string()))?;
-        let connection = connecting.await.map_err(|e| connection_error(&e))?;
-        Ok(QuicLink::new(connection, self.limits, self.generation.clone(), ShownBy::Acceptor))
-    }
-}
-
 impl Backend for QuicBackend {
     type Link = QuicLink;
     type Incoming = QuicIncoming;
 
     async fn dial(&self, peer: &Address) -> Result<QuicLink, AssociationError> {
         let endpoint = self.endpoint().ok_or(AssociationError::ShuttingDown)?;
-        let addresses = resolve(peer, endpoint.local_addr().ok()).await?;
+        let addresses = self.resolver.resolve(peer, endpoint.local_addr().ok()).await?;
         // In this order: a dial that an identity's change overtakes counts as one of the old.
         let generation = self.present.generation();
         let client = self.client.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -254,25 +239,9 @@ impl Backend for QuicBackend {
             qlog: self.qlog.clone(),
         };
         if let [only] = addresses[..] {
-            return dialler.connect(only, peer.host()).await;
+            return dialler.connect(only, peer.host().to_owned()).await;
         }
-        let mut attempts = JoinSet::new();
-        for (n, to) in (0..).zip(addresses) {
-            let (dialler, host) = (dialler.clone(), peer.host().to_owned());
-            attempts.spawn(async move {
-                sleep(NEXT_ADDRESS_AFTER * n).await;
-                dialler.connect(to, &host).await
-            });
-        }
-        let mut failure = AssociationError::Connection("no attempt ended".into());
-        while let Some(attempt) = attempts.join_next().await {
-            match attempt {
-                Ok(Ok(link)) => return Ok(link),
-                Ok(Err(error)) => failure = error,
-                Err(_) => {}
-            }
-        }
-        Err(failure)
+        first_of(addresses, |to| dialler.clone().connect(to, peer.host().to_owned())).await
     }
 
     async fn accept(&self) -> Option<QuicIncoming> {
@@ -284,17 +253,7 @@ impl Backend for QuicBackend {
                 let _ = incoming.retry();
                 continue;
             }
-            return Some(QuicIncoming {
-                #[cfg(feature = "qlog")]
-                qlog: self.qlog.as_ref().map(|qlog| {
-                    let server = self.server.read().unwrap_or_else(PoisonError::into_inner);
-                    (Arc::clone(qlog), server.clone())
-                }),
-                incoming,
-                limits: self.limits,
-                generation: self.present.generation(),
-                handshake: Handshake::begin(&self.handshakes),
-            });
+            return Some(self.take_in(incoming));
         }
     }
 
@@ -304,8 +263,7 @@ impl Backend for QuicBackend {
         let port = endpoint.local_addr().map_or(0, |local| local.port());
         // The endpoint keeps its keys: peers hold tokens that were made with them.
         let Parts { server, client, .. } = parts(config, identity, port, None)?;
-        #[cfg(feature = "qlog")]
-        self.server.write().unwrap_or_else(PoisonError::into_inner).clone_from(&server);
+        *self.server.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(server.clone());
         endpoint.set_server_config(Some(server));
         *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
         self.present.replace(identity);
@@ -336,45 +294,14 @@ impl Backend for QuicBackend {
     }
 }
 
-/// Resolves a host name on a thread of its own: tokio's blocking threads may all be held by sinks.
-async fn look_up(peer: &Address) -> std::io::Result<Vec<SocketAddr>> {
-    let (host, port) = (peer.host().to_owned(), peer.port());
-    let (found, result) = oneshot::channel();
-    std::thread::Builder::new().name("cluster-quic-dns".into()).spawn(move || {
-        let _ = found.send((host, port).to_socket_addrs().map(Iterator::collect));
-    })?;
-    result.await.unwrap_or_else(|_| Err(std::io::Error::other("the resolver's thread ended")))
-}
-
-/// The peer's socket addresses that our socket can reach.
-async fn resolve(
-    peer: &Address,
-    local: Option<SocketAddr>,
-) -> Result<Vec<SocketAddr>, AssociationError> {
-    let failed = |reason: String| AssociationError::Resolve { host: peer.host().into(), reason };
-    let found: Vec<_> = match peer.host().parse() {
-        Ok(ip) => vec![SocketAddr::new(ip, peer.port())],
-        Err(_) => look_up(peer).await.map_err(|e| failed(e.to_string()))?,
-    };
-    let ipv4_only = local.is_some_and(|local| local.is_ipv4());
-    let usable: Vec<_> = found.iter().copied().filter(|to| to.is_ipv4() || !ipv4_only).collect();
-    match (usable.is_empty(), found.is_empty()) {
-        (false, _) => Ok(usable),
-        (true, true) => Err(failed("no address".into())),
-        (true, false) => {
-            Err(failed("it has IPv6 addresses alone, and this node is bound to IPv4".into()))
-        }
-    }
-}
-
 pub(crate) struct QuicIncoming {
     incoming: quinn::Incoming,
+    server: Arc<ServerConfig>,
     limits: Limits,
     generation: Generation,
     handshake: Handshake,
-    /// With what to accept it then.
     #[cfg(feature = "qlog")]
-    qlog: Option<(Arc<qlog::Qlog>, ServerConfig)>,
+    qlog: Option<Arc<qlog::Qlog>>,
 }
 
 /// Counts a handshake for as long as it lasts.
@@ -412,20 +339,18 @@ impl Incoming for QuicIncoming {
     async fn complete(self) -> Result<QuicLink, AssociationError> {
         #[cfg(feature = "qlog")]
         let qlog = self.qlog;
-        let Self { incoming, limits, generation, handshake, .. } = self;
+        let Self { incoming, server, limits, generation, handshake, .. } = self;
         #[cfg(feature = "qlog")]
-        let connecting = match qlog {
-            Some((qlog, server)) => {
-                let server = qlog.server(server, &incoming.remote_address().to_string());
-                incoming.accept_with(Arc::new(server))
-            }
-            None => incoming.accept(),
+        let server = match qlog {
+            Some(qlog) => Arc::new(qlog.server(&server, &incoming.remote_address().to_string())),
+            None => server,
         };
-        #[cfg(not(feature = "qlog"))]
-        let connecting = incoming.accept();
-        let connecting = connecting.map_err(|e| connection_error(&e))?;
+        let connecting = incoming.accept_with(server).map_err(|e| connection_error(&e))?;
         let connection = connecting.await.map_err(|e| handshake_error(&e))?;
         drop(handshake);
         Ok(QuicLink::new(connection, limits, generation, ShownBy::Dialler))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,18 +6,21 @@ use std::path::PathBuf;
 use super::ConfigBuilder;
 use crate::tls::KeyLog;
 
-/// Where qlog files go, and how large they may grow in bytes: each, and all together.
+/// Where qlog files go, if anywhere, and how large they may grow in bytes: each, and all together.
 #[cfg(feature = "qlog")]
 #[derive(Debug, Clone)]
 pub(crate) struct QlogSettings {
-    pub(crate) folder: PathBuf,
+    pub(crate) folder: Option<PathBuf>,
     pub(crate) per_connection: u64,
     pub(crate) in_all: u64,
 }
 
-/// The default limits of qlog files.
 #[cfg(feature = "qlog")]
-const QLOG: (u64, u64) = (64 * 1024 * 1024, 1024 * 1024 * 1024);
+impl Default for QlogSettings {
+    fn default() -> Self {
+        Self { folder: None, per_connection: 64 * 1024 * 1024, in_all: 1024 * 1024 * 1024 }
+    }
+}
 
 impl ConfigBuilder {
     /// Writes the TLS secrets of the node's connections to `log`, for decrypting recorded traffic. Default:
@@ -35,19 +38,16 @@ impl ConfigBuilder {
     /// connect make files too. [`qlog_limits`](Self::qlog_limits) bounds them. The in-process backend has none.
     #[cfg(feature = "qlog")]
     pub fn qlog(mut self, folder: impl Into<PathBuf>) -> Self {
-        let (per_connection, in_all) = self.0.qlog.map_or(QLOG, |q| (q.per_connection, q.in_all));
-        self.0.qlog = Some(QlogSettings { folder: folder.into(), per_connection, in_all });
+        self.0.qlog.folder = Some(folder.into());
         self
     }
 
     /// How many bytes one qlog file may have, and how many all of them together that the node writes, where each
-    /// counts for 64 KiB at least. A file ends when either is reached. Default 64 MiB and 1 GiB. Call it after
-    /// [`qlog`](Self::qlog); without that it has no effect.
+    /// counts for 64 KiB at least. A file ends when either is reached. Default 64 MiB and 1 GiB. There are none
+    /// without [`qlog`](Self::qlog), whichever is called first.
     #[cfg(feature = "qlog")]
     pub fn qlog_limits(mut self, per_connection: u64, in_all: u64) -> Self {
-        if let Some(qlog) = &mut self.0.qlog {
-            (qlog.per_connection, qlog.in_all) = (per_connection, in_all);
-        }
+        (self.0.qlog.per_connection, self.0.qlog.in_all) = (per_connection, in_all);
         self
     }
 }

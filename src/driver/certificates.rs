@@ -1,7 +1,7 @@
 //! What a new identity, and time, do to the certificates of a standing link.
 
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::Driver;
 use crate::association::{Input, LinkId};
@@ -88,10 +88,7 @@ impl<B: Backend> Driver<B> {
         let (now, config) = (self.node.config.wall_clock.now(), &self.node.config);
         if let Some(at) = self.certificates.warnings.due(now, config.expiry_warning) {
             let (until, expired) = (iso_utc(at), at <= now);
-            match self.may_log() {
-                true => warn!(%until, expired, "the peer's certificate expires: renew it"),
-                false => debug!(%until, expired, "the peer's certificate expires"),
-            }
+            say!(self, warn, %until, expired, "the peer's certificate expires: renew it");
             let whose = CertificateOf::Peer(self.peer.address.clone());
             self.node.emit(Event::CertificateExpiring { whose, at });
         }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, debug, warn};
 
 use super::one_way::OneWay;
-use super::silence::Silence;
 use super::{Candidate, Driver, DriverInput};
 use crate::address::Incarnation;
 use crate::association::{Input, LinkId, Output};
@@ -34,7 +33,7 @@ impl<B: Backend> Driver<B> {
             Output::Deactivate { link, reason } => self.deactivate(link, reason),
             Output::Close { link, reason } => self.close_link(link, &reason),
             Output::ReportDialFailed { error, retry_in } => self.dial_failed(error, retry_in),
-            Output::ReportRefused { error, .. } => {
+            Output::ReportRefused { error } => {
                 self.node.refused(self.peer.address.to_string(), error);
             }
         }
@@ -76,11 +75,10 @@ impl<B: Backend> Driver<B> {
             handle.close(&reason);
             return Err(Input::Lost { link, reason });
         }
-        let accepted = matches!(link, LinkId::Accepted(_)).then(|| {
-            Control::Accepted(greet::greeting(&self.node, &peer, self.association.attempt()))
-        });
+        let attempt = self.association.attempt();
+        let accept = || Control::Accepted(greet::greeting(&self.node, &peer, attempt));
         let mut session =
-            Session::start(&self.node, &peer, link, epoch, *greeted, accepted, self.inbox.clone());
+            Session::start(&self.node, &peer, link, epoch, *greeted, accept, self.inbox.clone());
         session.note_remote(&remote);
         let mut attach = || {
             for (n, lane) in (0..).zip(peer.lanes.iter()).filter(|(_, lane)| lane.needs_writer()) {
@@ -94,15 +92,11 @@ impl<B: Backend> Driver<B> {
         self.session = Some(session);
         self.one_way = OneWay::default();
         self.note_certificate(&handle);
-        self.silence.next_link();
         if let Err(reason) = result {
             handle.close(&reason);
             return Err(Input::Lost { link, reason });
         }
-        match self.may_log() {
-            true => info!(%remote, incarnation = %instance.incarnation, "peer up"),
-            false => debug!(%remote, incarnation = %instance.incarnation, "peer up"),
-        }
+        say!(self, info, %remote, incarnation = %instance.incarnation, "peer up");
         let mut status = peer.status();
         status.associations += 1;
         status.incarnation = Some(instance.incarnation);
@@ -115,6 +109,7 @@ impl<B: Backend> Driver<B> {
             window: greeting.stream_window,
         }));
         drop(status);
+        self.up = true;
         let (peer, incarnation) = (peer.address.clone(), instance.incarnation);
         self.node.emit(Event::PeerUp { peer, incarnation });
         self.attach_writers();
@@ -125,6 +120,10 @@ impl<B: Backend> Driver<B> {
     pub(super) fn quarantine(&mut self, incarnation: Incarnation) {
         self.feed(Input::Quarantine { incarnation });
         if self.association.quarantined() != Some(incarnation) {
+            // It came back as another before this was said, and that one is not meant.
+            if self.association.quarantined().is_none() {
+                self.peer.lanes.iter().for_each(TellLane::admit);
+            }
             return;
         }
         warn!(%incarnation, "peer quarantined");
@@ -142,15 +141,11 @@ impl<B: Backend> Driver<B> {
         if old == Some(instance) {
             return;
         }
-        self.silence = Silence::default();
         let new = instance.incarnation;
         let restart = |(n, lane): (u8, &TellLane)| Some((n, lane.restart(new)?));
         let losses: Vec<_> = (0..).zip(self.peer.lanes.iter()).filter_map(restart).collect();
         if let Some(old) = old.map(|old| old.incarnation).filter(|old| *old != new) {
-            match self.may_log() {
-                true => info!(%old, %new, "peer restarted"),
-                false => debug!(%old, %new, "peer restarted"),
-            }
+            say!(self, info, %old, %new, "peer restarted");
             self.node.emit(Event::PeerRestarted { peer: self.peer.address.clone(), old, new });
         }
         self.report_losses(losses);
@@ -173,19 +168,22 @@ impl<B: Backend> Driver<B> {
     pub(super) fn deactivate(&mut self, link: LinkId, reason: AssociationError) {
         let now = Instant::now().into_std();
         self.note_silence(now);
-        // A peer that gave no sign was as good as not there.
-        let since = self.silence.in_vain().unwrap_or(now);
+        let since = self.silence.link_ended(now);
         self.peer.lanes.iter().for_each(|lane| lane.detach(since));
         self.peer.gossip.detach();
         self.peer.inbound.fence();
-        let Some(session) = self.session.take() else { return };
+        self.peer.status().end_link();
+        if let Some(session) = self.session.take() {
+            self.end_session(link, session, &reason);
+        }
+        self.report_end(link, reason);
+        // Before the next tick another link may be in their way.
+        self.expire(now);
+    }
+
+    fn end_session(&mut self, link: LinkId, session: Session<B::Link>, reason: &AssociationError) {
         debug_assert_eq!(session.id(), link);
-        session.note_end(&reason);
-        let mut status = self.peer.status();
-        status.end_link();
-        *status.ended.entry(reason.kind()).or_default() += 1;
-        status.last_error = Some(reason.clone());
-        drop(status);
+        session.note_end(reason);
         match reason {
             AssociationError::Idle => {
                 debug!("peer released");
@@ -198,13 +196,42 @@ impl<B: Backend> Driver<B> {
             }
             _ => self.last = Some((link, session.link().clone())),
         }
-        if reason != AssociationError::Superseded {
-            match self.may_log() {
-                true => info!(%reason, "peer down"),
-                false => debug!(%reason, "peer down"),
+    }
+
+    /// Says that the association has ended, or that none came of a link.
+    fn report_end(&mut self, link: LinkId, reason: AssociationError) {
+        let superseded = reason == AssociationError::Superseded;
+        if self.up {
+            let mut status = self.peer.status();
+            *status.ended.entry(reason.kind()).or_default() += 1;
+            status.last_error = Some(reason.clone());
+            drop(status);
+            // Of one whose place another takes, no more is said.
+            if !superseded {
+                self.say_down(reason);
             }
-            self.node.emit(Event::PeerDown { peer: self.peer.address.clone(), reason });
+            return;
         }
+        if superseded || reason == AssociationError::ShuttingDown {
+            return;
+        }
+        match link {
+            LinkId::Dialled(_) => {
+                let wake_at = self.association.wake_at().map(Instant::from_std);
+                let retry_in = wake_at.map_or(Duration::ZERO, |at| at - Instant::now());
+                self.dial_failed(reason, retry_in);
+            }
+            LinkId::Accepted(_) => {
+                self.peer.status().last_error = Some(reason.clone());
+                self.node.refused(self.peer.address.to_string(), reason);
+            }
+        }
+    }
+
+    fn say_down(&mut self, reason: AssociationError) {
+        self.up = false;
+        say!(self, info, %reason, "peer down");
+        self.node.emit(Event::PeerDown { peer: self.peer.address.clone(), reason });
     }
 
     pub(super) fn close_link(&mut self, link: LinkId, reason: &AssociationError) {
@@ -221,6 +248,10 @@ impl<B: Backend> Driver<B> {
     }
 
     pub(super) fn dial_failed(&mut self, error: AssociationError, retry_in: Duration) {
+        if self.up && self.session.is_none() {
+            // The peer closed the link for another's sake, and that one has not come.
+            self.say_down(error.clone());
+        }
         let mut status = self.peer.status();
         *status.failed_dials.entry(error.kind()).or_default() += 1;
         let known = status.last_error.replace(error.clone());

@@ -30,6 +30,8 @@ pub(super) enum Change {
 pub(super) struct StuckLanes {
     after: Duration,
     echo: Echo,
+    /// What had been asked when the peer last answered.
+    answered_to: u64,
     /// When the peer last showed that it hears this node.
     alive: Option<Instant>,
     lanes: Vec<Watch>,
@@ -47,7 +49,7 @@ impl StuckLanes {
     /// `after`: how long a lane must stand still.
     pub(super) fn new(after: Duration, lanes: u8) -> Self {
         let lanes = vec![Watch::default(); lanes.into()];
-        Self { after, echo: Echo::default(), alive: None, lanes }
+        Self { after, echo: Echo::default(), answered_to: 0, alive: None, lanes }
     }
 
     /// Takes note of where the lanes are. `echo` of the connection; `None` while there is none, which ends
@@ -87,8 +89,11 @@ impl StuckLanes {
     fn note_echo(&mut self, now: Instant, echo: Echo) {
         let heard = echo.heard != self.echo.heard;
         let answered = echo.answered != self.echo.answered;
-        // Who is heard and does not answer may not hear this node.
-        let nothing_asked = echo.asked == self.echo.asked;
+        if answered {
+            self.answered_to = echo.asked;
+        }
+        // Who is heard and does not answer may not hear this node. What is asked again comes ever more rarely.
+        let nothing_asked = echo.asked == self.answered_to;
         // A backend that counts nothing has links that break both ways at once.
         let counts_nothing = echo == Echo::default();
         if answered || (heard && nothing_asked) || counts_nothing {
@@ -208,9 +213,24 @@ mod tests {
             scene.echo.heard += 1;
             assert_eq!(scene.silent([(7, 3), (0, 0)]), []);
         }
-        // With nothing to answer it is.
-        scene.echo.heard += 1;
-        assert_eq!(scene.second(Some(scene.echo), [(7, 3), (0, 0)]).len(), 1);
+        // Nor is it while nothing is asked again: the last question stands.
+        for _ in 0..60 {
+            scene.echo.heard += 1;
+            assert_eq!(scene.second(Some(scene.echo), [(7, 3), (0, 0)]), []);
+        }
+        // An answer is.
+        assert_eq!(scene.answered([(7, 3), (0, 0)]).len(), 1);
+    }
+
+    #[test]
+    fn who_is_heard_with_nothing_to_answer_is_alive() {
+        let mut scene = Scene::new();
+        let mut changes = scene.answered([(7, 3), (0, 0)]);
+        for _ in 0..30 {
+            scene.echo.heard += 1;
+            changes.extend(scene.second(Some(scene.echo), [(7, 3), (0, 0)]));
+        }
+        assert_eq!(changes, [Change::Stuck { lane: 0, stuck_for: AFTER, pending: 3 }]);
     }
 
     #[test]

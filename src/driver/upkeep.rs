@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, interval, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::stuck::{Change, Position};
 use super::{Activity, Driver, TICK};
@@ -32,13 +32,9 @@ impl<B: Backend> Driver<B> {
             // A slow sink's progress, short of a whole batch.
             self.peer.inbound.delivered.notify_one();
         }
-        let mut losses = Vec::new();
-        for (n, lane) in (0..).zip(self.peer.lanes.iter()) {
-            lane.mark(now.into_std(), self.node.config.retention);
-            let loss = lane.expire(now.into_std(), self.node.config.retention);
-            losses.extend(loss.map(|loss| (n, loss)));
-        }
-        self.report_losses(losses);
+        let mark = |lane: &TellLane| lane.mark(now.into_std(), self.node.config.retention);
+        self.peer.lanes.iter().for_each(mark);
+        self.expire(now.into_std());
         self.give_up_one_way(now);
         self.note_stuck(now);
         self.give_up_silent(now);
@@ -86,34 +82,40 @@ impl<B: Backend> Driver<B> {
             Change::Stuck { lane, stuck_for, pending } => {
                 self.peer.status().stuck.entry(lane).or_default().begin(now - stuck_for);
                 let lane = Lane::Tell(lane);
-                match self.may_log() {
-                    true => warn!(%lane, ?stuck_for, pending, "lane stuck, and the peer is alive"),
-                    false => {
-                        debug!(%lane, ?stuck_for, pending, "lane stuck, and the peer is alive")
-                    }
-                }
+                say!(self, warn, %lane, ?stuck_for, pending, "lane stuck, and the peer is alive");
                 self.node.emit(Event::LaneStuck { peer, lane, stuck_for, pending });
             }
             Change::Over { lane, stuck_for } => {
                 self.peer.status().stuck.entry(lane).or_default().since = None;
                 let lane = Lane::Tell(lane);
-                match self.may_log() {
-                    true => info!(%lane, ?stuck_for, "lane not stuck any more"),
-                    false => debug!(%lane, ?stuck_for, "lane not stuck any more"),
-                }
+                say!(self, info, %lane, ?stuck_for, "lane not stuck any more");
                 self.node.emit(Event::LaneUnstuck { peer, lane, stuck_for });
             }
         }
     }
 
-    /// For how long tells have waited on the present link without a sign of life.
-    pub(super) fn note_silence(&mut self, now: std::time::Instant) -> Duration {
-        let Some(session) = &self.session else { return Duration::ZERO };
-        self.silence.note(now, !self.peer.is_settled(), session.signs())
+    /// Gives up what has waited for `retention` and has no link.
+    pub(super) fn expire(&mut self, now: std::time::Instant) {
+        let retention = self.node.config.retention;
+        let expire = |(n, lane): (u8, &TellLane)| Some((n, lane.expire(now, retention)?));
+        let losses = (0..).zip(self.peer.lanes.iter()).filter_map(expire).collect();
+        self.report_losses(losses);
     }
 
-    /// Ends a connection over which the peer takes no notice of tells, and gives up what has waited for
-    /// `retention`.
+    /// For how long tells have waited on the present link without a sign of life.
+    pub(super) fn note_silence(&mut self, now: std::time::Instant) -> Duration {
+        let waiting = !self.peer.is_settled();
+        match &self.session {
+            Some(session) => self.silence.note(now, waiting, session.signs()),
+            None => {
+                self.silence.no_link(waiting);
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// Ends a connection over which the peer takes no notice of tells; what has waited for `retention` is given
+    /// up with it.
     fn give_up_silent(&mut self, now: Instant) {
         let now = now.into_std();
         if self.note_silence(now) < UNRESPONSIVE {
@@ -122,10 +124,6 @@ impl<B: Backend> Driver<B> {
         let Some(link) = self.association.active() else { return };
         self.silence.give_up();
         self.broken(link, AssociationError::Unresponsive(UNRESPONSIVE));
-        let retention = self.node.config.retention;
-        let expire = |(n, lane): (u8, &TellLane)| Some((n, lane.expire(now, retention)?));
-        let losses = (0..).zip(self.peer.lanes.iter()).filter_map(expire).collect();
-        self.report_losses(losses);
     }
 
     /// Ends a driver whose peer has not been needed for long and is nobody's concern any more.
@@ -133,12 +131,24 @@ impl<B: Backend> Driver<B> {
         // Held by this driver and by its loop.
         const HELD: usize = 2;
         let unneeded = self.association.is_idle()
-            // The memory of it is what refuses the peer.
-            && self.association.quarantined().is_none()
             && !self.peer.has_pending()
             && self.peer.inbound.is_settled()
+            // Who sends to it next must not get these later than his own.
+            && self.giving_back.is_over()
             && self.idle_since.elapsed() >= self.node.config.retention;
-        if !unneeded || !self.hub.forget(&self.peer, &self.inbox, HELD) {
+        if !unneeded || self.peer.status().quarantine.is_some() {
+            return false;
+        }
+        // First, so that it is there for whoever makes the peer known anew.
+        let refused = self.association.quarantined();
+        if let Some(life) = refused {
+            self.node.outcasts.put(&self.peer.address, life);
+        }
+        let nothing_came = || self.inputs.is_empty();
+        if !self.hub.forget(&self.peer, &self.inbox, HELD, nothing_came) {
+            if refused.is_some() {
+                self.node.outcasts.take(&self.peer.address);
+            }
             return false;
         }
         debug!("peer forgotten");
@@ -209,6 +219,7 @@ impl<B: Backend> Driver<B> {
             status.end_link();
             *status.ended.entry(AssociationError::ShuttingDown.kind()).or_default() += 1;
             drop(status);
+            self.up = false;
             let (peer, reason) = (self.peer.address.clone(), AssociationError::ShuttingDown);
             self.node.emit(Event::PeerDown { peer, reason });
         }
@@ -218,11 +229,9 @@ impl<B: Backend> Driver<B> {
         let losses = (0..).zip(self.peer.lanes.iter()).filter_map(abandon).collect();
         self.report_losses(losses);
         let limit = deadline.max(Instant::now() + LAST_WORDS);
-        let given_back = async { while self.giving_back.join_next().await.is_some() {} };
-        if timeout_at(limit, given_back).await.is_err() {
+        if timeout_at(limit, self.giving_back.over()).await.is_err() {
             warn!("lost tells are still being given back");
         }
-        self.giving_back.detach_all();
         self.note_stuck(Instant::now());
         self.note_status();
     }

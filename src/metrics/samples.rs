@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::table::{self as t, Kind, Metric};
+use crate::error::AssociationError;
 use crate::event::LostReason;
 use crate::lane::Lane;
 use crate::stats::{LaneStats, PeerState, PeerStats, ReceivedStats};
@@ -99,6 +100,10 @@ pub(super) fn of_peer(stats: &PeerStats, by_lane: bool, now: SystemTime) -> Samp
     let mut taker = Taker { samples: Samples::default(), by_lane };
     let take = &mut taker;
     take.count(&t::ASSOCIATIONS, None, stats.associations);
+    // Zeros too: an alarm on an increase needs somewhere to begin.
+    for kind in AssociationError::MISCONFIGURED {
+        take.count_by(&t::DIALS_FAILED, None, Some(kind), 0);
+    }
     for (metric, counts) in [(&t::ENDED, &stats.ended), (&t::DIALS_FAILED, &stats.failed_dials)] {
         for (kind, count) in counts {
             take.count_by(metric, None, Some(kind), *count);
@@ -189,6 +194,9 @@ pub(super) fn of_node(
     samples.gauges.insert(series(&t::HELD, None), held as f64);
     if let Some(at) = expires {
         samples.gauges.insert(series(&t::OWN_EXPIRY, None), until(at, now));
+    }
+    for kind in AssociationError::REFUSALS {
+        samples.counters.insert(series(&t::REFUSED, Some(kind)), 0);
     }
     for (kind, count) in refused {
         samples.counters.insert(series(&t::REFUSED, Some(kind)), *count);

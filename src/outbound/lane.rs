@@ -12,6 +12,7 @@ use super::{
     Wake,
 };
 use crate::address::Incarnation;
+use crate::error::BudgetScope;
 use crate::event::LostReason;
 use crate::frame::{self, PREFIX, RemoteTellRef};
 use crate::stats::{LaneStats, PairStats};
@@ -76,13 +77,13 @@ impl TellLane {
         let held = q.held + len;
         if held > self.budget && q.held > 0 {
             q.totals.refused_full += 1;
-            return Err(Refused::Full);
+            return Err(Refused::Full(BudgetScope::Lane));
         }
         if held > q.granted {
             let grant = (held - q.granted).next_multiple_of(CHUNK);
-            if !self.peer.take(grant) {
+            if let Err(scope) = self.peer.take(grant) {
                 q.totals.refused_full += 1;
-                return Err(Refused::Full);
+                return Err(Refused::Full(scope));
             }
             q.granted += grant;
         }
@@ -210,6 +211,11 @@ impl TellLane {
         q.quarantined = true;
         let next = q.next;
         self.lose(next, LostReason::Quarantined, q)
+    }
+
+    /// Takes nothing more until [`admit`](Self::admit); what there is stays.
+    pub(crate) fn refuse(&self) {
+        self.lock().quarantined = true;
     }
 
     pub(crate) fn admit(&self) {

@@ -72,11 +72,11 @@ fn a_full_lane_refuses_until_it_is_acknowledged() {
     while push(&lane, n, 1000).is_ok() {
         n += 1;
     }
-    assert_eq!(push(&lane, n, 1000), Err(Refused::Full));
+    assert_eq!(push(&lane, n, 1000), Err(Refused::Full(BudgetScope::Lane)));
     assert_eq!(lane.stats().refused_full, 2);
     // Sent is not enough: it is retained.
     assert_eq!(drain(&lane, writer.epoch).len(), n as usize);
-    assert_eq!(push(&lane, n, 1000), Err(Refused::Full));
+    assert_eq!(push(&lane, n, 1000), Err(Refused::Full(BudgetScope::Lane)));
     lane.ack(1).unwrap();
     push(&lane, n, 1000).unwrap();
 }
@@ -86,11 +86,15 @@ fn a_tell_larger_than_the_budget_goes_alone() {
     let lane = TellLane::new(64 * 1024, budget());
     let writer = lane.attach(None).unwrap();
     push(&lane, 0, 1 << 20).unwrap();
-    assert_eq!(push(&lane, 1, 8), Err(Refused::Full));
+    assert_eq!(push(&lane, 1, 8), Err(Refused::Full(BudgetScope::Lane)));
     assert_eq!(drain(&lane, writer.epoch), [0]);
     lane.ack(1).unwrap();
     push(&lane, 1, 8).unwrap();
-    assert_eq!(push(&lane, 2, 1 << 20), Err(Refused::Full), "only an empty lane takes it");
+    assert_eq!(
+        push(&lane, 2, 1 << 20),
+        Err(Refused::Full(BudgetScope::Lane)),
+        "only an empty lane takes it"
+    );
 }
 
 #[test]
@@ -110,6 +114,23 @@ fn the_node_s_budget_holds_over_lanes_and_is_given_back() {
         lane.ack(taken).unwrap();
     }
     assert_eq!(node.used(), 0);
+}
+
+#[test]
+fn a_refusal_says_whose_budget_is_used_up() {
+    let node = Arc::new(Budget::new(3 * CHUNK));
+    let peer = || Arc::new(Budget::within(&node, 2 * CHUNK));
+    let (a, b) = (peer(), peer());
+    let lane = |peer: &Arc<Budget>| TellLane::new(CHUNK, Arc::clone(peer));
+    let refused = |lane: &TellLane| {
+        (0..).find_map(|n| push(lane, n, 1000).err()).expect("a budget of 64 KiB at most")
+    };
+    let [first, second, third] = [(); 3].map(|()| lane(&a));
+    assert_eq!(refused(&first), Refused::Full(BudgetScope::Lane));
+    assert_eq!(refused(&second), Refused::Full(BudgetScope::Lane));
+    assert_eq!(refused(&third), Refused::Full(BudgetScope::Peer));
+    assert_eq!(refused(&lane(&b)), Refused::Full(BudgetScope::Lane));
+    assert_eq!(refused(&lane(&b)), Refused::Full(BudgetScope::Node));
 }
 
 #[test]

@@ -10,6 +10,9 @@ use crate::delivery::Fault;
 use crate::error::AssociationError;
 use crate::stats::{ConnectionInfo, LinkStats, PeerState};
 
+/// Faults alike that wait for the driver; more of them at once say nothing new.
+const MAX_FAULTS: usize = 16;
+
 /// Reads what is known of a connection, whatever its type.
 pub(crate) trait LinkProbe: Send {
     fn stats(&self) -> LinkStats;
@@ -43,6 +46,19 @@ pub(crate) struct Status {
 }
 
 impl Status {
+    /// Leaves a fault for the driver. The limit is one for those alike: a sink that panics must not cover up
+    /// a frame that is to end the association, nor must frames of an earlier connection.
+    pub(super) fn note_fault(&mut self, fault: Fault) {
+        let alike = |waiting: &&Fault| match (waiting, &fault) {
+            (Fault::SinkPanicked(_), Fault::SinkPanicked(_)) => true,
+            (Fault::Frame { epoch: a, .. }, Fault::Frame { epoch: b, .. }) => a == b,
+            _ => false,
+        };
+        if self.faults.iter().filter(alike).count() < MAX_FAULTS {
+            self.faults.push(fault);
+        }
+    }
+
     /// The connection is gone, or replaced.
     pub(crate) fn end_link(&mut self) {
         self.packets = self.packets();
@@ -67,5 +83,29 @@ impl Stuck {
     pub(crate) fn begin(&mut self, since: Instant) {
         self.since = Some(since);
         self.episodes += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::FrameError;
+    use crate::lane::Lane;
+
+    #[test]
+    fn no_number_of_other_faults_covers_up_a_bad_frame() {
+        let mut status = Status::default();
+        let frame = |epoch| Fault::Frame { lane: Lane::Gossip, error: FrameError::Empty, epoch };
+        for _ in 0..100 {
+            status.note_fault(Fault::SinkPanicked(Lane::Tell(0)));
+            status.note_fault(frame(1));
+        }
+        status.note_fault(frame(2));
+        let panics = status.faults.iter().filter(|f| matches!(f, Fault::SinkPanicked(_))).count();
+        let of = |n| {
+            let of = |f: &&Fault| matches!(f, Fault::Frame { epoch, .. } if *epoch == n);
+            status.faults.iter().filter(of).count()
+        };
+        assert_eq!((panics, of(1), of(2)), (MAX_FAULTS, MAX_FAULTS, 1));
     }
 }

@@ -130,12 +130,19 @@ fn a_certificate_is_warned_of_daily_from_its_last_week_on() {
 }
 
 #[test]
-fn a_short_life_is_warned_of_in_its_last_third() {
+fn a_short_life_is_warned_of_in_its_last_quarter() {
     let mut warnings = Warnings::default();
-    warnings.watch(Some(certificate(1, 9 * DAY)));
-    assert_eq!(said(&mut warnings, 0..9, 7 * DAY), [6, 7, 8]);
-    warnings.watch(Some(certificate(2, 9 * DAY)));
-    assert_eq!(said(&mut warnings, 0..9, DAY), [8], "what is asked for is shorter");
+    warnings.watch(Some(certificate(1, 8 * DAY)));
+    assert_eq!(said(&mut warnings, 0..8, 7 * DAY), [6, 7]);
+    warnings.watch(Some(certificate(2, 8 * DAY)));
+    assert_eq!(said(&mut warnings, 0..8, DAY), [7], "what is asked for is shorter");
+    // As in docs/rotation.md: renewed when eight of 24 hours are left, which takes its time.
+    let issued = certificate(3, DAY);
+    warnings.watch(Some(issued));
+    let at = |left: u32| issued.not_after - left * (DAY / 24);
+    assert_eq!(warnings.due(at(8), 7 * DAY), None);
+    assert_eq!(warnings.due(at(7), 7 * DAY), None);
+    assert_eq!(warnings.due(at(6), 7 * DAY), Some(issued.not_after));
 }
 
 #[test]

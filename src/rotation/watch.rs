@@ -83,13 +83,20 @@ async fn watch(node: &Node, files: IdentityFiles, period: Duration, last_error: 
         let mut step = Step::Wait;
         if let Some(contents) = read(files.clone()).await {
             step = watcher.see(Instant::now().into_std(), contents.hash());
-            if step == Step::Try {
-                let result = take(node, &files, contents);
-                let error = result.as_ref().err().map(Arc::clone);
+            let told = |error: Option<Arc<BindError>>| {
                 *last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
-                match result {
-                    Ok(()) => watcher.accept(),
-                    Err(error) => report(node, &mut watcher, &error),
+            };
+            match step {
+                // What the node has is back.
+                Step::Rest => told(None),
+                Step::Wait => {}
+                Step::Try => {
+                    let result = take(node, &files, contents);
+                    told(result.as_ref().err().map(Arc::clone));
+                    match result {
+                        Ok(()) => watcher.accept(),
+                        Err(error) => report(node, &mut watcher, &error),
+                    }
                 }
             }
         }

@@ -30,9 +30,9 @@ pub(super) async fn read_control<L: Link>(
     mut reader: ControlReader<L::Reader>,
 ) -> Result<(), AssociationError> {
     while let Some(message) = reader.next().await? {
-        shared.signs.fetch_add(1, Ordering::Relaxed);
         match message {
             Control::Ack { lane: Lane::Tell(n), next } => {
+                shared.signs.fetch_add(1, Ordering::Relaxed);
                 let lane = shared.peer.lanes.get(usize::from(n));
                 let lane = lane.ok_or_else(|| unknown(Lane::Tell(n)))?;
                 lane.ack(next).map_err(AssociationError::Protocol)?;
@@ -109,8 +109,9 @@ async fn read_gossip<L: Link>(
             while let Some(frame) = next_frame(&mut rest) {
                 if let Err(error) = handlers.gossip.receive(&shared.peer.address, frame).await {
                     let (lane, epoch) = (Lane::Gossip, shared.inbound_epoch);
+                    let reason = AssociationError::Protocol(format!("{lane} lane: {error}"));
                     shared.peer.report(delivery::Fault::Frame { lane, error, epoch });
-                    return Ok(());
+                    return Err(reason);
                 }
             }
         }

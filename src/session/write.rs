@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{SIGN_OF_LIFE, Shared};
+use super::{Opening, SIGN_OF_LIFE, Shared};
 use crate::control::{Control, GoodbyeReason, stream_header};
 use crate::error::AssociationError;
 use crate::greet;
@@ -72,14 +72,12 @@ pub(super) async fn write_gossip<L: Link>(
 /// Writes acknowledgements, coalesced, until it is time to say goodbye; the same ones again as a sign of life.
 pub(super) async fn write_control<L: Link>(
     shared: &Shared<L>,
-    writer: Option<L::Writer>,
-    accepted: Option<Control>,
+    opening: Opening<L::Writer>,
     mut goodbye: oneshot::Receiver<GoodbyeReason>,
 ) -> Result<(), AssociationError> {
-    let mut writer = match (writer, accepted) {
-        (Some(writer), _) => writer,
-        (None, Some(accepted)) => greet::open_control(&shared.link, &accepted).await?,
-        (None, None) => return Ok(()),
+    let mut writer = match opening {
+        Opening::Open(writer) => writer,
+        Opening::Answer(accepted) => greet::open_control(&shared.link, &accepted).await?,
     };
     let _ = shared.greeted.set(());
     let inbound = &shared.peer.inbound;

@@ -139,8 +139,7 @@ impl Pem {
             place: self.place.clone(),
             expected,
             found: self.labels(),
-            // A DER sequence with a two-byte length, which is how certificates and keys begin.
-            looks_like_der: self.bytes.starts_with(&[0x30, 0x82]),
+            looks_like_der: looks_like_der(&self.bytes),
         }
     }
 
@@ -173,6 +172,17 @@ impl Pem {
             }
         }
         labels
+    }
+}
+
+/// Whether it begins as certificates and keys do in DER: with a sequence, of which the length follows in
+/// one of two forms.
+fn looks_like_der(bytes: &[u8]) -> bool {
+    match bytes {
+        [0x30, 0x81 | 0x82, ..] => true,
+        // That of the shortest keys. As text it would be `0` and a letter, so it has to be the file's.
+        [0x30, length, content @ ..] => *length < 0x80 && usize::from(*length) == content.len(),
+        _ => false,
     }
 }
 
@@ -333,4 +343,28 @@ fn malformed_certificate(
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn der_is_known_by_its_beginning() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        // PKCS #8 of P-256, with a length of one byte; what it holds is the older form, with a short one.
+        let pkcs8 = key.serialize_der();
+        assert_eq!(pkcs8[..2], [0x30, 0x81]);
+        let sec1 = pkcs8.windows(2).rposition(|pair| pair == [0x30, 0x6b]);
+        let sec1 = &pkcs8[sec1.expect("an ECPrivateKey without parameters")..];
+        let certificate = [0x30, 0x82, 1, 2, 3];
+        for der in [&pkcs8, sec1, &certificate] {
+            assert!(looks_like_der(der), "{der:02x?}");
+        }
+        for other in
+            [&b""[..], b"0", b"0k", b"0w and some text", b"-----BEGIN", &[0x31, 0x82, 0, 0]]
+        {
+            assert!(!looks_like_der(other), "{other:02x?}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ pub(crate) mod process;
 pub(crate) mod terminal;
 
 use std::fs;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -78,6 +79,18 @@ pub(crate) fn run(dir: &Path, args: &[&str]) -> Ran {
 
 fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A UDP port of 127.0.0.1 that is free, and that the system gives to nobody who asks for any.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = std::process::id() + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (next % 10_000) as u16;
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A folder that goes with the test.

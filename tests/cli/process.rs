@@ -25,6 +25,14 @@ impl Running {
         Self { child, out, err }
     }
 
+    /// With an output that the caller reads, or does not.
+    pub(crate) fn start_into(dir: &Path, args: &[&str], out: impl Into<Stdio>) -> Self {
+        let mut child =
+            super::command(dir, args).stdout(out).stderr(Stdio::piped()).spawn().unwrap();
+        let err = collect(child.stderr.take().unwrap());
+        Self { child, out: Arc::default(), err }
+    }
+
     /// A node; returns its address too.
     pub(crate) fn node(dir: &Path, args: &[&str]) -> (Self, String) {
         let node = Self::start(dir, &[&["node", "--every", "200ms"], args].concat());

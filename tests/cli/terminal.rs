@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,12 @@ use super::process::LIMIT;
 
 /// Killed when dropped.
 pub(crate) struct Terminal {
-    master: Box<dyn MasterPty + Send>,
-    keys: Box<dyn Write + Send>,
+    /// `None` once it is closed.
+    master: Option<Box<dyn MasterPty + Send>>,
+    keys: Option<Box<dyn Write + Send>>,
     child: Box<dyn Child + Send + Sync>,
     seen: Arc<Mutex<vt100::Parser>>,
+    closed: Arc<AtomicBool>,
     /// The settings before the tool began.
     #[cfg(unix)]
     pub(crate) before: String,
@@ -37,18 +40,24 @@ impl Terminal {
         let parser = vt100::Parser::new(length(rows), length(columns), 0);
         let seen = Arc::new(Mutex::new(parser));
         let (mut reader, into) = (pty.master.try_clone_reader().unwrap(), Arc::clone(&seen));
+        let closed = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&closed);
         std::thread::spawn(move || {
             let mut buf = [0; 4096];
             while let Ok(n @ 1..) = reader.read(&mut buf) {
                 into.lock().unwrap().process(&buf[..n]);
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
             }
         });
         let keys = pty.master.take_writer().unwrap();
         Self {
-            master: pty.master,
-            keys,
+            master: Some(pty.master),
+            keys: Some(keys),
             child,
             seen,
+            closed,
             #[cfg(unix)]
             before,
         }
@@ -81,13 +90,21 @@ impl Terminal {
     }
 
     pub(crate) fn press(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).unwrap();
-        self.keys.flush().unwrap();
+        let to = self.keys.as_mut().unwrap();
+        to.write_all(keys.as_bytes()).unwrap();
+        to.flush().unwrap();
     }
 
     pub(crate) fn resize(&self, columns: u16, rows: u16) {
         self.seen.lock().unwrap().set_size(length(rows), length(columns));
-        self.master.resize(size(columns, rows)).unwrap();
+        self.master.as_ref().unwrap().resize(size(columns, rows)).unwrap();
+    }
+
+    /// Closes its window, so to say. The last that holds the terminal is the thread that reads: it lets go
+    /// with the next thing drawn.
+    pub(crate) fn close(&mut self) {
+        self.closed.store(true, Ordering::Relaxed);
+        (self.keys, self.master) = (None, None);
     }
 
     /// Whether it is in the alternate screen, and whether its cursor is hidden.
@@ -99,7 +116,7 @@ impl Terminal {
     /// How the line discipline is set: echo, line by line, ...
     #[cfg(unix)]
     pub(crate) fn settings(&self) -> String {
-        format!("{:?}", self.master.get_termios().unwrap())
+        format!("{:?}", self.master.as_ref().unwrap().get_termios().unwrap())
     }
 
     #[track_caller]

@@ -207,16 +207,18 @@ impl GateSink {
     }
 }
 
+/// As long as a test may take.
+const BLOCKS: Duration = Duration::from_secs(60);
+
 impl RemoteMessageSink for GateSink {
     fn deliver(&self, from: &Address, tell: RemoteTellRef<'_>) {
         if tell.target_path == "/user/blocked" {
-            let mut open = self.open.lock().unwrap();
+            let open = self.open.lock().unwrap();
             if !*open {
                 let _ = self.entered.send(());
             }
-            while !*open {
-                open = self.opened.wait(open).unwrap();
-            }
+            // A test that fails while it blocks is to end: its runtime waits for this call.
+            drop(self.opened.wait_timeout_while(open, BLOCKS, |open| !*open).unwrap());
         }
         self.recorded.deliver(from, tell);
     }

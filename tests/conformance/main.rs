@@ -1,6 +1,7 @@
 //! What every backend must do, run on each: QUIC over loopback, and the in-process network under a
 //! paused clock (but for the tests in which a sink blocks a thread, which holds that clock).
 
+mod endings;
 mod faults;
 mod harness;
 mod limits;
@@ -64,6 +65,7 @@ on_every_backend! {
         faults::after_a_shutdown_the_address_is_free_and_events_end
         faults::the_last_gossip_is_sent_before_goodbye
         faults::peers_that_are_not_needed_are_forgotten
+        endings::dropping_the_last_handle_reports_what_is_pending
         losses::a_quarantined_peer_is_refused_until_it_restarts
         losses::what_is_lost_in_a_drain_is_given_back
     }
@@ -74,5 +76,7 @@ on_every_backend! {
         limits::a_blocked_sink_delays_its_lane_alone
         limits::a_lane_that_stands_still_is_reported_once
         faults::a_drain_past_its_deadline_reports_the_exact_loss
+        endings::two_shutdowns_at_once_end_at_the_earlier_deadline
+        endings::a_shutdown_that_was_given_up_can_be_ended
     }
 }

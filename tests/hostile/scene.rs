@@ -11,6 +11,9 @@ use cluster_quic::{
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
 
+/// How long to wait for what comes soon, or never.
+pub(crate) const NEVER: Duration = Duration::from_secs(30);
+
 pub(crate) const HOST: &str = "127.0.0.1";
 pub(crate) const CONTROL: u8 = 0;
 pub(crate) const GOSSIP: u8 = 1;
@@ -40,7 +43,7 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn new() -> Self {
-        Self::with_dial_timeout(Duration::from_millis(500)).await
+        Self::with_dial_timeout(Duration::from_secs(5)).await
     }
 
     pub(crate) async fn with_dial_timeout(limit: Duration) -> Self {
@@ -110,6 +113,20 @@ impl Scene {
         }
     }
 
+    /// Why the association with this peer ended.
+    pub(crate) async fn down(&mut self, address: &str) -> AssociationError {
+        let down = async {
+            loop {
+                if let Event::PeerDown { peer, reason } = self.events.recv().await.unwrap()
+                    && peer.to_string() == address
+                {
+                    return reason;
+                }
+            }
+        };
+        tokio::time::timeout(NEVER, down).await.expect("its end")
+    }
+
     pub(crate) async fn refused(&mut self) -> AssociationError {
         loop {
             if let Event::IncomingRefused { error, .. } = self.events.recv().await.unwrap() {
@@ -121,17 +138,28 @@ impl Scene {
 
 /// An endpoint with a certificate of the cluster's CA.
 fn endpoint(ca: &DevCa) -> Endpoint {
+    client(ca, true)
+}
+
+/// An endpoint without a certificate.
+pub(crate) fn outsider(ca: &DevCa) -> Endpoint {
+    client(ca, false)
+}
+
+fn client(ca: &DevCa, member: bool) -> Endpoint {
     let certificate = ca.issue(&[HOST]).unwrap();
     let pem = |text: &str| rustls_pem(text);
     let mut roots = rustls::RootCertStore::empty();
     roots.add(pem(ca.certificate()).remove(0)).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(pem(&certificate.chain), key(&certificate.key))
-        .unwrap();
+        .with_root_certificates(roots);
+    let mut tls = match member {
+        true => tls.with_client_auth_cert(pem(&certificate.chain), key(&certificate.key)).unwrap(),
+        false => tls.with_no_client_auth(),
+    };
     tls.alpn_protocols = vec![b"cluster-quic/1".to_vec()];
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
     let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -222,7 +250,7 @@ pub(crate) async fn open(connection: &Connection, lane: u8, bytes: &[u8]) -> Sen
 /// The code that the victim closes with, and how long that took.
 pub(crate) async fn closed(connection: &Connection) -> (u64, Duration) {
     let begin = Instant::now();
-    let closed = tokio::time::timeout(Duration::from_secs(5), connection.closed());
+    let closed = tokio::time::timeout(NEVER, connection.closed());
     match closed.await.expect("the victim closes") {
         ConnectionError::ApplicationClosed(close) => {
             (close.error_code.into_inner(), begin.elapsed())

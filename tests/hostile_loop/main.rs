@@ -5,7 +5,10 @@ mod log;
 #[path = "../hostile/scene.rs"]
 mod scene;
 
+use std::time::Instant;
+
 use log::Lines;
+use quinn::ConnectionError;
 use scene::*;
 
 #[cfg(target_os = "linux")]
@@ -32,7 +35,8 @@ async fn a_member_that_associates_and_dies_in_a_loop_fills_neither_log_nor_memor
     let lines = Lines::default();
     let counting = lines.count();
     let bad = framed(&[7, 0, 0]);
-    let mut memory = 0;
+    let begin = Instant::now();
+    let (mut memory, mut unheard) = (0, 0);
     let mut streams = 0;
     for round in 0..ROUNDS {
         // Another life each time, as a process that crashes has.
@@ -47,7 +51,14 @@ async fn a_member_that_associates_and_dies_in_a_loop_fills_neither_log_nor_memor
                 streams += 1;
             }
         }
-        assert_eq!(closed(&connection).await.0, PROTOCOL);
+        match tokio::time::timeout(NEVER, connection.closed()).await.expect("the victim closes") {
+            ConnectionError::ApplicationClosed(close) => {
+                assert_eq!(close.error_code.into_inner(), PROTOCOL);
+            }
+            // Its last words were lost, in a burst of packets to a busy machine's socket.
+            ConnectionError::Reset => unheard += 1,
+            other => panic!("{other}"),
+        }
         scene.answers.clear();
         drop(connection);
         if round == ROUNDS / 4 {
@@ -55,16 +66,17 @@ async fn a_member_that_associates_and_dies_in_a_loop_fills_neither_log_nor_memor
         }
     }
     drop(counting);
-    let lines = lines.so_far();
+    let (lines, took) = (lines.so_far(), begin.elapsed().as_secs());
     let grown = resident_at_rest(&scene).await.saturating_sub(memory);
     println!(
         "{ROUNDS} associations that died, {streams} streams reset: {lines} lines in the log, memory grew by \
          {} KiB in the last three quarters",
         grown / 1024
     );
-    // Twenty at once, one every five seconds, and now and then how many were left out.
+    // Twenty at once, one every five seconds, and every ten at most how many were left out.
     assert!(lines >= 10, "{lines} lines: what happens is told");
-    assert!(lines <= 40, "{lines} lines");
+    assert!(lines <= 20 + took / 5 + 1 + took / 10 + 1, "{lines} lines in {took} s");
+    assert!(unheard < ROUNDS / 10, "{unheard} closed without a word");
     assert!(grown < 4 << 20, "{grown} bytes");
     scene.healthy_works().await;
 }

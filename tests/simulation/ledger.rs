@@ -14,8 +14,8 @@ use crate::life::{Life, name};
 use crate::sink::Record;
 use crate::world::{Node, World};
 
-const REASONS: [LostReason; 3] =
-    [LostReason::Expired, LostReason::PeerRestarted, LostReason::ShutDown];
+pub(crate) const REASONS: [LostReason; 4] =
+    [LostReason::Expired, LostReason::PeerRestarted, LostReason::ShutDown, LostReason::Quarantined];
 
 /// Tells of one life to one node that have arrived, over all of that node's lives.
 fn arrived(life: &Life, receiver: &Node) -> u64 {
@@ -30,6 +30,7 @@ impl World {
         for n in 0..self.size() {
             let Some(mut life) = self.nodes[n].life.take() else { continue };
             life.hear();
+            assert_eq!(life.ears.wrong(), [""; 0], "gossip at {n}");
             for to in (0..self.size()).filter(|to| *to != n) {
                 self.check_peer(&mut life, to);
             }
@@ -128,6 +129,7 @@ impl World {
                     self.check_settled(life, to);
                 }
                 check_report(life);
+                self.check_unsent(life);
             }
         }
     }
@@ -191,6 +193,24 @@ impl World {
         }
         for life in self.nodes.iter().flat_map(Node::lives) {
             life.sink.clear();
+            life.ears.clear();
+            life.letters.clear();
+        }
+    }
+
+    /// What came back as never sent has arrived nowhere.
+    fn check_unsent(&self, life: &Life) {
+        let unsent = life.letters.unsent();
+        for receiver in &self.nodes {
+            let mut letters: Vec<_> =
+                unsent.iter().filter(|(to, _)| *to == receiver.address).map(|(_, r)| *r).collect();
+            letters.sort();
+            for there in receiver.lives().filter(|_| !letters.is_empty()) {
+                for (_, record) in there.sink.records() {
+                    let arrived = letters.binary_search(&record).is_ok();
+                    assert!(!arrived, "{record:?} came back as never sent, and arrived");
+                }
+            }
         }
     }
 
@@ -208,6 +228,8 @@ impl World {
                 continue;
             }
             let lost = figures.lost_in_all().frames;
+            let by_reason: u64 = REASONS.iter().map(|reason| figures.lost(*reason).frames).sum();
+            assert_eq!(by_reason, lost, "{who}: another reason");
             assert_eq!(figures.pending_frames(), 0, "{who}: pending");
             assert!(arrived + lost >= figures.accepted_frames, "{who}: lost in silence");
             for reason in REASONS {
@@ -223,6 +245,11 @@ impl World {
                 let lost = pair.lost_in_all().frames;
                 assert!(arrived + lost >= pair.accepted_frames, "{who}: {arrived} there, {pair:?}");
             }
+        }
+        for reason in REASONS.into_iter().filter(|_| !killed) {
+            let returned = life.letters.count(&self.nodes[to].address, reason);
+            let lost = stats.tells().lost(reason).frames;
+            assert_eq!(returned, lost, "{who}: given back, of those lost: {reason:?}");
         }
         let received = stats.tells_received();
         if !killed {

@@ -7,13 +7,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cluster_quic::{
-    Address, AssociationError, ClusterTransport, Event, Events, Gossip, Lane, LaneStats,
-    LostReason, Peer, PeerStats, SendError, ShutdownReport, bench_support, gossip_inbox,
+    Address, AssociationError, ClusterTransport, Event, Events, Lane, LaneStats, LostReason, Peer,
+    PeerStats, SendError, ShutdownReport, bench_support, gossip_inbox,
 };
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::heard::{Ears, Letters, Talk};
 use crate::sink::{Record, Sink, TARGETS, target_path, tell};
 
 pub(crate) struct Life {
@@ -33,8 +33,11 @@ pub(crate) struct Life {
     pub(crate) failures: Vec<(Instant, usize, AssociationError, Duration)>,
     pub(crate) refusals: Vec<AssociationError>,
     missed: u64,
-    gossip: mpsc::Receiver<Gossip<u64>>,
+    pub(crate) ears: Arc<Ears>,
+    pub(crate) letters: Arc<Letters>,
     gossiped: u64,
+    /// The world's.
+    begin: Instant,
     addresses: Vec<Address>,
     drain: Option<JoinHandle<ShutdownReport>>,
     pub(crate) report: Option<ShutdownReport>,
@@ -62,11 +65,21 @@ pub(crate) struct Sent {
 }
 
 impl Life {
-    pub(crate) fn start(number: usize, transport: ClusterTransport, addresses: &[Address]) -> Self {
+    pub(crate) fn start(
+        number: usize,
+        transport: ClusterTransport,
+        addresses: &[Address],
+        begin: Instant,
+    ) -> Self {
         let sink = Arc::new(Sink::default());
         let (inbox, gossip) = gossip_inbox(64);
         let events = transport.events();
         transport.start(inbox, Arc::clone(&sink)).unwrap();
+        let (ears, letters) = (Arc::<Ears>::default(), Arc::<Letters>::default());
+        let listening = Arc::clone(&ears);
+        tokio::spawn(async move { listening.listen(gossip, begin).await });
+        let returned = Arc::clone(&letters);
+        transport.dead_letters(move |letter| returned.take(letter)).unwrap();
         let peer = |(n, address)| (n != number).then(|| transport.peer(address).unwrap());
         let peers: Vec<_> = addresses.iter().enumerate().map(peer).collect();
         Self {
@@ -83,8 +96,10 @@ impl Life {
             failures: Vec::new(),
             refusals: Vec::new(),
             missed: 0,
-            gossip,
+            ears,
+            letters,
             gossiped: 0,
+            begin,
             addresses: addresses.to_vec(),
             drain: None,
             report: None,
@@ -131,11 +146,11 @@ impl Life {
                 Record { from: self.number as u64, incarnation: self.incarnation, target, number };
             match peer.tell(tell(record, size)) {
                 Ok(()) => {}
-                Err(SendError::Full(_)) => {
+                Err(SendError::Full { .. }) => {
                     sent.refused += 1;
                     return n;
                 }
-                Err(SendError::ShuttingDown(_)) => return n,
+                Err(SendError::ShuttingDown(_) | SendError::Quarantined(_)) => return n,
                 Err(other) => panic!("{other}"),
             }
             let lane = bench_support::lane_of(&target_path(target), lanes as u8);
@@ -146,11 +161,13 @@ impl Life {
         count
     }
 
-    pub(crate) fn gossip(&mut self, to: usize) {
-        let Some(peer) = &self.peers[to] else { return };
+    /// Returns its number.
+    pub(crate) fn gossip(&mut self, to: usize) -> u64 {
+        let Some(peer) = &self.peers[to] else { return 0 };
         self.gossiped += 1;
-        match peer.send_gossip(&self.gossiped) {
-            Ok(()) | Err(SendError::ShuttingDown(())) => {}
+        let (incarnation, number) = (self.incarnation, self.gossiped);
+        match peer.send_gossip(&Talk { incarnation, number, sent: self.begin.elapsed() }) {
+            Ok(()) | Err(SendError::ShuttingDown(())) => number,
             Err(other) => panic!("{other}"),
         }
     }
@@ -169,7 +186,6 @@ impl Life {
     /// Takes what the events tell.
     pub(crate) fn hear(&mut self) {
         let now = Instant::now();
-        while self.gossip.try_recv().is_ok() {}
         while let Some(event) = next(&mut self.events) {
             let number = |of: &Address| self.addresses.iter().position(|known| known == of);
             match event {
@@ -244,6 +260,7 @@ pub(crate) fn name(reason: LostReason) -> &'static str {
         LostReason::Expired => "expired",
         LostReason::PeerRestarted => "peer restarted",
         LostReason::ShutDown => "shut down",
+        LostReason::Quarantined => "quarantined",
         _ => "another reason",
     }
 }

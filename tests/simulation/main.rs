@@ -16,6 +16,7 @@
 //! What every run ends with, and partly holds at random moments: `ledger`. What single faults must
 //! not do: `rows`, numbered as the faults are. What else a random schedule mixes: `schedule`.
 
+mod heard;
 mod identity;
 mod ledger;
 mod life;
@@ -46,7 +47,11 @@ fn random(test: &str, count: u64, runtime: Runtime) {
     let mut sum = Outcome::default();
     outcomes.iter().for_each(|outcome| sum.add(outcome));
     println!("{test}: {sum:#?}");
-    assert!(outcomes.iter().all(|outcome| outcome.delivered > 0), "nothing was sent");
+    // A schedule may kill everybody who was told something, or tell only who is cut off.
+    let first = seeds::only().unwrap_or(0);
+    let silent = (first..).zip(&outcomes).filter(|(_, outcome)| outcome.delivered == 0);
+    let silent: Vec<_> = silent.map(|(seed, _)| (seed, Schedule::of(seed).to_string())).collect();
+    assert!(silent.len() <= outcomes.len() / 100, "nothing arrived: {silent:#?}");
 }
 
 #[test]

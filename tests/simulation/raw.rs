@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use cluster_quic::{ClusterFrame, RemoteTell};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, ServerConfig, TokioRuntime};
 use rustls::RootCertStore;
@@ -99,15 +100,45 @@ pub(crate) struct Hello {
     pub(crate) resume: Option<()>,
 }
 
-/// Says `hello` on the control lane.
-pub(crate) async fn greet(connection: &Connection, hello: &Hello) {
+/// A length prefix and what it is of.
+pub(crate) fn framed(body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u32).to_be_bytes()[..], body].concat()
+}
+
+/// The bytes of a lane's stream, from its first frame.
+pub(crate) fn stream(lane: u8, frames: &[u8]) -> Vec<u8> {
+    [&[lane][..], &0_u64.to_be_bytes(), frames].concat()
+}
+
+/// The frame of a tell.
+pub(crate) fn tell_frame(tell: RemoteTell) -> Vec<u8> {
+    framed(&ClusterFrame::<()>::RemoteTell(tell).encode().unwrap())
+}
+
+/// The first tell lane.
+pub(crate) const TELL: u8 = 2;
+
+/// The bytes of the control lane's stream that greets.
+pub(crate) fn greeting(hello: &Hello) -> Vec<u8> {
     let body = bincode::serde::encode_to_vec((0_u32, hello), bincode::config::standard()).unwrap();
-    let mut bytes = vec![0];
-    bytes.extend(0_u64.to_be_bytes());
-    bytes.extend((body.len() as u32).to_be_bytes());
-    bytes.extend(body);
-    let mut stream = connection.open_uni().await.unwrap();
-    stream.write_all(&bytes).await.unwrap();
-    // Dropped, it would end the lane.
-    std::mem::forget(stream);
+    stream(0, &framed(&body))
+}
+
+/// Opens a stream that stays open, and writes into it. It may find the connection closed.
+pub(crate) async fn write(connection: &Connection, bytes: &[u8]) {
+    if let Ok(mut stream) = connection.open_uni().await {
+        let _ = stream.write_all(bytes).await;
+        // Dropped, it would end the lane.
+        std::mem::forget(stream);
+    }
+}
+
+/// Sends a tell, in a lane of its own. It may find the connection closed.
+pub(crate) async fn tell(connection: &Connection, tell: RemoteTell) {
+    write(connection, &stream(TELL, &tell_frame(tell))).await;
+}
+
+/// Says `hello` on the control lane. It may find the connection closed.
+pub(crate) async fn greet(connection: &Connection, hello: &Hello) {
+    write(connection, &greeting(hello)).await;
 }

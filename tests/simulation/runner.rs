@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cluster_quic::{LostReason, Runtime};
+use cluster_quic::Runtime;
 use tokio::time::{Instant, sleep_until};
 
+use crate::ledger::REASONS;
 use crate::life::Life;
 use crate::network::{Pipe, Traced};
 use crate::schedule::{Action, Backend, Fault, Schedule};
@@ -22,8 +23,9 @@ const QUIET: Duration = Duration::from_secs(10);
 pub(crate) struct Outcome {
     pub(crate) accepted: u64,
     pub(crate) delivered: u64,
-    /// Expired, to earlier lives, by shutdowns.
-    pub(crate) lost: [u64; 3],
+    /// Expired, to earlier lives, by shutdowns, to downed members.
+    pub(crate) lost: [u64; 4],
+    pub(crate) gossip: u64,
     pub(crate) refused: u64,
     pub(crate) resent: u64,
     pub(crate) associations: u64,
@@ -40,6 +42,7 @@ impl Outcome {
         self.accepted += other.accepted;
         self.delivered += other.delivered;
         self.lost.iter_mut().zip(other.lost).for_each(|(sum, lost)| *sum += lost);
+        self.gossip += other.gossip;
         self.refused += other.refused;
         self.resent += other.resent;
         self.associations += other.associations;
@@ -136,6 +139,8 @@ pub(crate) async fn follow(world: &mut World, schedule: &Schedule) -> Outcome {
         }
     }
     let settled_in = world.quiet(QUIET).await;
+    world.gossip_arrives(QUIET).await;
+    world.check();
     for Flushed { arrived, expected, who } in flushes.lock().unwrap().iter() {
         assert!(arrived >= expected, "{who}: flushed with {arrived} of {expected} there");
     }
@@ -188,6 +193,11 @@ async fn perform(world: &mut World, action: Action, flushes: &Flushes) {
                 life.peer(to).disconnect();
             }
         }
+        Action::Quarantine { from, to } => {
+            if let Some(life) = &world.nodes[from].life {
+                let _ = life.peer(to).quarantine();
+            }
+        }
         Action::Kill { node } => world.kill(node),
         Action::Drain { node, deadline } => world.drain(node, deadline),
         Action::Start { node } => {
@@ -222,8 +232,8 @@ fn flush(world: &World, from: usize, to: usize, flushes: &Flushes) {
 fn outcome(world: &World, schedule: &Schedule, begin: Instant, settled_in: Duration) -> Outcome {
     let mut outcome = Outcome {
         delivered: world.delivered(),
-        lost: [LostReason::Expired, LostReason::PeerRestarted, LostReason::ShutDown]
-            .map(|reason| world.lost(reason)),
+        lost: REASONS.map(|reason| world.lost(reason)),
+        gossip: world.gossip_delays().len() as u64,
         checks: world.checks,
         faults: schedule.faults() as u64,
         took: begin.elapsed(),

@@ -85,6 +85,11 @@ pub(crate) enum Action {
         from: usize,
         to: usize,
     },
+    /// The other's life is over for this node, whatever it still does.
+    Quarantine {
+        from: usize,
+        to: usize,
+    },
     Kill {
         node: usize,
     },
@@ -177,6 +182,7 @@ impl Schedule {
                     | Action::Rebind { .. }
                     | Action::FailSends { .. }
                     | Action::Disconnect { .. }
+                    | Action::Quarantine { .. }
                     | Action::Kill { .. }
                     | Action::Drain { .. }
             )
@@ -244,7 +250,7 @@ impl Draft {
     }
 
     fn fault(&mut self, n: u64) {
-        match self.random.below(12) {
+        match self.random.below(13) {
             0..=4 => self.pipe_fault(),
             5 => self.cut(),
             6 => {
@@ -263,15 +269,17 @@ impl Draft {
                 self.add(begin, Action::FailSends { node, fault });
                 self.add(end, Action::SendAgain { node });
             }
-            9.. if self.mortal => self.death(),
+            9..=11 if self.mortal => self.death(),
+            12 if self.mortal => self.downing(),
             _ => self.disconnect(),
         }
     }
 
     fn in_process_fault(&mut self) {
-        match self.random.below(4) {
+        match self.random.below(5) {
             0 | 1 => self.cut(),
             2 => self.disconnect(),
+            3 => self.downing(),
             _ => self.death(),
         }
     }
@@ -309,6 +317,16 @@ impl Draft {
         let (from, to) = self.random.pair(self.nodes);
         let at = self.random.millis(0, SPAN);
         self.add(at, Action::Disconnect { from, to });
+    }
+
+    /// A member is downed by another, and comes back some time later as the next life.
+    fn downing(&mut self) {
+        let (from, to) = self.random.pair(self.nodes);
+        let (begin, end) = self.span(3_000);
+        self.add(begin, Action::Quarantine { from, to });
+        self.add(end, Action::Kill { node: to });
+        let again = end + self.random.millis(0, 1_000);
+        self.add(again, Action::Start { node: to });
     }
 
     fn death(&mut self) {

@@ -1,27 +1,38 @@
 //! Runs in simulated time, and many of them by their seeds.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Instant;
 
 /// Runs in a runtime of its own, whose clock is paused: it goes on to the next timer when nothing is
-/// left to do.
+/// left to do. No task of the run's may panic, which tokio would keep to itself.
 pub(crate) fn simulate<T>(run: impl AsyncFnOnce() -> T) -> T {
+    name_seeds();
+    let panics = Arc::<AtomicU64>::default();
+    let before = PANICS.replace(Some(Arc::clone(&panics)));
+    let of_threads = Arc::clone(&panics);
     let mut builder = tokio::runtime::Builder::new_current_thread();
+    // Those that sinks are called on.
+    builder.on_thread_start(move || PANICS.set(Some(Arc::clone(&of_threads))));
     let runtime = builder.enable_time().start_paused(true).build().unwrap();
     let result = runtime.block_on(run());
     runtime.shutdown_background();
+    PANICS.set(before);
+    assert_eq!(panics.load(Ordering::Relaxed), 0, "tasks have panicked");
     result
 }
 
 thread_local! {
     /// What this thread is at.
     static CURRENT: Cell<Option<u64>> = const { Cell::new(None) };
+    /// Where the panics of this thread's run are counted.
+    static PANICS: RefCell<Option<Arc<AtomicU64>>> = const { RefCell::new(None) };
 }
 
-/// Says the seed with every panic: one within another ends the process, and nothing is said after it.
+/// Says the seed with every panic, and counts it: one within another ends the process, and nothing is said after
+/// it; and one in a task ends nothing but the task.
 fn name_seeds() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -29,6 +40,9 @@ fn name_seeds() {
         std::panic::set_hook(Box::new(move |info| {
             if let Some(seed) = CURRENT.get() {
                 eprintln!("with seed {seed}:");
+            }
+            if let Some(panics) = PANICS.with_borrow(Option::clone) {
+                panics.fetch_add(1, Ordering::Relaxed);
             }
             before(info);
         }));

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cluster_quic::{Address, RemoteMessageSink, RemoteTell, RemoteTellRef};
 
 /// Which life of which node sent a tell, and its number among that life's tells to the receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Record {
     /// The sender's number in its world.
     pub(crate) from: u64,
@@ -37,7 +37,7 @@ pub(crate) fn tell(record: Record, size: usize) -> RemoteTell {
     }
 }
 
-fn read(tell: &RemoteTellRef<'_>) -> Record {
+pub(crate) fn read(tell: &RemoteTellRef<'_>) -> Record {
     let word = |n: usize| {
         let bytes = &tell.payload[n * 8..n * 8 + 8];
         u64::from_le_bytes(bytes.try_into().unwrap())

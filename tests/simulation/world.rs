@@ -34,6 +34,7 @@ pub(crate) struct World {
     /// What its QUIC nodes show and trust.
     identity: Identity,
     seed: u64,
+    begin: Instant,
     lives: u64,
     /// Checks of the ledger so far.
     pub(crate) checks: u64,
@@ -125,7 +126,9 @@ impl World {
         adapt: impl Fn(ConfigBuilder) -> ConfigBuilder + 'static,
     ) -> Self {
         let adapt = Arc::new(adapt);
-        let mut world = Self { net, nodes, pipe, adapt, identity, seed, lives: 0, checks: 0 };
+        let begin = Instant::now();
+        let mut world =
+            Self { net, nodes, pipe, adapt, identity, seed, begin, lives: 0, checks: 0 };
         (0..world.nodes.len()).for_each(|n| world.start(n));
         world
     }
@@ -158,13 +161,18 @@ impl World {
         };
         assert_eq!(*transport.address(), self.nodes[n].address);
         let addresses: Vec<_> = self.nodes.iter().map(|node| node.address.clone()).collect();
-        let life = Life::start(n, transport, &addresses);
+        let life = Life::start(n, transport, &addresses, self.begin);
         self.nodes[n].sinks.lock().unwrap().push(Arc::clone(&life.sink));
         self.nodes[n].life = Some(life);
         for other in (0..self.size()).filter(|other| *other != n) {
             let Some(life) = &mut self.nodes[other].life else { continue };
             life.note_restart(n, self.lives);
         }
+    }
+
+    /// What nodes show and trust that start from now on.
+    pub(crate) fn renew(&mut self, identity: Identity) {
+        self.identity = identity;
     }
 
     /// Ends node `n` as a crash would: it says nothing any more, and hears nothing.
@@ -205,6 +213,40 @@ impl World {
         if let Some(life) = &mut self.nodes[from].life {
             life.gossip(to);
         }
+    }
+
+    /// Waits until gossip arrives from every living node at those that it has met; what was said before may be
+    /// lost.
+    pub(crate) async fn gossip_arrives(&mut self, limit: Duration) {
+        let begin = Instant::now();
+        let living = |world: &Self, n: usize| world.nodes[n].life.is_some();
+        let pairs = (0..self.size()).flat_map(|n| (0..self.size()).map(move |to| (n, to)));
+        let mut missing: Vec<_> = pairs
+            .filter(|&(n, to)| n != to && living(self, n) && living(self, to))
+            .filter(|&(n, to)| self.associations(n, to) > 0)
+            .map(|(n, to)| (n, to, u64::MAX))
+            .collect();
+        while !missing.is_empty() {
+            assert!(begin.elapsed() < limit, "no gossip arrives: {missing:?} (from, to, since)");
+            for (from, to, first) in &mut missing {
+                let Some(life) = &mut self.nodes[*from].life else { continue };
+                *first = life.gossip(*to).min(*first);
+            }
+            sleep(Duration::from_millis(100)).await;
+            missing.retain(|&(from, to, first)| {
+                let node = &self.nodes[from];
+                let heard = self.nodes[to].life().ears.last(&node.address);
+                heard < (node.life().incarnation, first)
+            });
+        }
+    }
+
+    /// How long gossip took that arrived, sorted.
+    pub(crate) fn gossip_delays(&self) -> Vec<Duration> {
+        let lives = self.nodes.iter().flat_map(Node::lives);
+        let mut delays: Vec<_> = lives.flat_map(|life| life.ears.delays()).collect();
+        delays.sort();
+        delays
     }
 
     /// Changes the pipe from one node to another; the in-process backend has none.
@@ -279,6 +321,8 @@ impl World {
             sleep(Duration::from_millis(100)).await;
         }
         let took = begin.elapsed();
+        // Lost tells are given back on a thread of its own, for which the clock waits.
+        sleep(Duration::from_millis(1)).await;
         self.check_quiet();
         took
     }

@@ -93,7 +93,7 @@ impl Pair {
                 let payload = vec![0x5a; payload];
                 for path in paths.iter().cycle() {
                     let sent = match peer.tell(tell(path, &payload)) {
-                        Err(SendError::Full(tell)) => {
+                        Err(SendError::Full { message: tell, .. }) => {
                             full.notify_one();
                             peer.tell_when_ready(tell).await
                         }

@@ -63,7 +63,7 @@ impl Ours {
                 sender_path: None,
             };
             let sent = match self.peer.tell(tell) {
-                Err(SendError::Full(tell)) => self.peer.tell_when_ready(tell).await,
+                Err(SendError::Full { message: tell, .. }) => self.peer.tell_when_ready(tell).await,
                 sent => sent,
             };
             sent.map_err(|e| e.to_string())?;

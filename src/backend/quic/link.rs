@@ -21,12 +21,19 @@ use crate::outbound::{CHUNK, PIECE};
 use crate::stats::{ConnectionInfo, LinkStats};
 use crate::tls::{Certificate, CertificateFailure, ShownBy, classify, verify_peer_name};
 
+#[cfg(test)]
+mod tests;
+
 /// A peer's larger window raises our send window up to this, so that its windows never decide our
 /// memory.
 const MAX_SEND_WINDOW: u64 = 256 * 1024 * 1024;
 
 /// What a peer that stops a lane has to close the connection as well.
 const STOPPED_GRACE: Duration = Duration::from_secs(1);
+
+/// What a peer that resets a lane has to close the connection as well. It may first say goodbye, over a path
+/// that loses packets.
+const RESET_GRACE: Duration = Duration::from_secs(5);
 
 /// Received pieces handed over per read: one lock of the connection for all of them. An idle lane has
 /// room for few, since every association has some.
@@ -91,7 +98,8 @@ impl Link for QuicLink {
 
     async fn accept_lane(&self) -> Result<QuicReader, AssociationError> {
         let stream = self.connection.accept_uni().await.map_err(|e| connection_error(&e))?;
-        Ok(QuicReader { link: self.clone(), stream, batch: vec![Bytes::new(); IDLE_BATCH] })
+        let batch = vec![Bytes::new(); IDLE_BATCH];
+        Ok(QuicReader { link: self.clone(), stream, batch, reset: None })
     }
 
     fn close(&self, reason: &AssociationError) {
@@ -221,15 +229,28 @@ pub(crate) struct QuicReader {
     link: QuicLink,
     stream: RecvStream,
     batch: Vec<Bytes>,
+    /// The peer has given the lane up. quinn says that once, and then that the stream has ended.
+    reset: Option<VarInt>,
 }
 
 impl LaneReader for QuicReader {
     async fn read(&mut self, chunks: &mut Vec<Bytes>) -> Result<bool, AssociationError> {
-        let read = match self.stream.read_chunks(&mut self.batch).await {
+        let read = match self.reset {
+            None => self.stream.read_chunks(&mut self.batch).await,
+            Some(code) => Err(ReadError::Reset(code)),
+        };
+        if let Err(ReadError::Reset(code)) = read {
+            self.reset = Some(code);
+        }
+        let read = match read {
             Ok(read) => read,
             Err(ReadError::ConnectionLost(e)) => return Err(connection_error(&e)),
             // The peer gave the lane up with its connection, whose reason is on its way.
-            Err(ReadError::Reset(_)) => return Err(self.link.closed().await),
+            Err(ReadError::Reset(_)) => {
+                let closed = timeout(RESET_GRACE, self.link.closed()).await;
+                let breach = || AssociationError::Protocol("it reset one of its lanes".into());
+                return Err(closed.unwrap_or_else(|_| breach()));
+            }
             Err(other) => {
                 return Err(AssociationError::Connection(format!("reading a lane: {other}")));
             }

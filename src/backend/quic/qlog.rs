@@ -4,6 +4,7 @@ mod records;
 
 use std::fs::File;
 use std::io::BufWriter;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,6 +20,7 @@ use records::{Allowance, FILE, Records};
 /// Makes a node's qlog files.
 pub(super) struct Qlog {
     settings: QlogSettings,
+    folder: PathBuf,
     config: Config,
     /// Of the node's socket, which is in every name.
     port: u16,
@@ -30,12 +32,14 @@ pub(super) struct Qlog {
 impl Qlog {
     /// `None` if none are wanted. Makes the folder.
     pub(super) fn open(config: &Config, port: u16) -> Result<Option<Arc<Self>>, BindError> {
-        let Some(settings) = config.qlog.clone() else { return Ok(None) };
-        std::fs::create_dir_all(&settings.folder)
-            .map_err(|source| BindError::Qlog { folder: settings.folder.clone(), source })?;
+        let settings = config.qlog.clone();
+        let Some(folder) = settings.folder.clone() else { return Ok(None) };
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| BindError::Qlog { folder: folder.clone(), source })?;
         Ok(Some(Arc::new(Self {
             allowance: Allowance::new(settings.in_all),
             settings,
+            folder,
             config: config.clone(),
             port,
             files: AtomicU64::new(0),
@@ -54,7 +58,8 @@ impl Qlog {
     }
 
     /// What a connection from `peer` is accepted with.
-    pub(super) fn server(&self, mut server: ServerConfig, peer: &str) -> ServerConfig {
+    pub(super) fn server(&self, server: &ServerConfig, peer: &str) -> ServerConfig {
+        let mut server = server.clone();
         if let Some(stream) = self.stream("server", peer) {
             let mut transport = unadmitted(&self.config);
             transport.qlog_stream(Some(stream));
@@ -69,7 +74,7 @@ impl Qlog {
             return None;
         }
         let name = self.name(role, peer);
-        let file = match File::create_new(self.settings.folder.join(&name)) {
+        let file = match File::create_new(self.folder.join(&name)) {
             Ok(file) => BufWriter::new(file),
             Err(error) => {
                 if !self.failed.swap(true, Ordering::Relaxed) {

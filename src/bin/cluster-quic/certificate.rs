@@ -74,17 +74,11 @@ impl Description {
 
     /// Until when, and how long that is: `2026-12-26 09:45 UTC (29 days left)`.
     pub(crate) fn validity(&self) -> String {
-        let seconds = |from: SystemTime, to: SystemTime| {
-            OffsetDateTime::from(to).unix_timestamp() - OffsetDateTime::from(from).unix_timestamp()
-        };
-        let left = seconds(self.now, self.until);
         if self.now < self.from {
             let wait = span(seconds(self.now, self.from));
             format!("valid only from {}, in {wait}", day(self.from))
-        } else if left < 0 {
-            format!("expired on {}, {} ago", day(self.until), span(-left))
         } else {
-            format!("valid until {} ({} left)", day(self.until), span(left))
+            valid_until(self.until, self.now)
         }
     }
 
@@ -114,6 +108,20 @@ impl Description {
         field(out, "CA", if self.ca { "yes" } else { "no" })?;
         field(out, "SHA-256", &self.sha256)
     }
+}
+
+/// Until when, and how long that is, of a certificate whose time has come.
+pub(crate) fn valid_until(until: SystemTime, now: SystemTime) -> String {
+    let left = seconds(now, until);
+    if left < 0 {
+        format!("expired on {}, {} ago", day(until), span(-left))
+    } else {
+        format!("valid until {} ({} left)", day(until), span(left))
+    }
+}
+
+fn seconds(from: SystemTime, to: SystemTime) -> i64 {
+    OffsetDateTime::from(to).unix_timestamp() - OffsetDateTime::from(from).unix_timestamp()
 }
 
 /// `2026-12-26 09:45 UTC`.

@@ -40,12 +40,16 @@ Examples:
   cluster-quic certs show certs/node-a.pem
   cluster-quic certs check --as node-a --name node-a.lan
 
-Exit codes: 0 all is well, 1 something is wrong with what was checked, 2 the command line is.";
+Exit codes: 0 all is well, 1 something is wrong with what was checked, 2 the command line is wrong.";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The folder gets ca.pem, the CA bundle of every node, and ca-key.pem, with which certificates are \
 issued: whoever has it can join the cluster as any node. For development only.
+
+Examples:
+  cluster-quic certs init
+  cluster-quic certs init --certs /tmp/demo --name demo
 
 Exit codes: 0 made, 1 there is a CA already or it cannot be written, 2 usage.")]
 struct Init {
@@ -92,6 +96,10 @@ struct Issue {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Examples:
+  cluster-quic certs show certs/node-a.pem certs/ca.pem
+  cluster-quic certs show --json certs/node-a.pem
+
 Exit codes: 0 shown, 1 a file cannot be read or holds no certificate, 2 usage.")]
 struct Show {
     /// PEM files

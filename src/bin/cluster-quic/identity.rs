@@ -141,6 +141,21 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A time from `least` to `most`, which are written likewise.
+pub(crate) fn between(
+    least: &'static str,
+    most: &'static str,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let time = duration(text)?;
+        if (duration(least)?..=duration(most)?).contains(&time) {
+            Ok(time)
+        } else {
+            Err(format!("it must be {least} to {most}"))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +169,16 @@ mod tests {
         for wrong in ["", "s", "0", "-1s", "5 s", "1h", "inf", "nan", "1e9", "ms"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn times_have_limits() {
+        let time = between("10ms", "10m");
+        assert_eq!(time("10ms"), Ok(Duration::from_millis(10)));
+        assert_eq!(time("600"), Ok(Duration::from_secs(600)));
+        for wrong in ["9ms", "601", "20m"] {
+            assert_eq!(time(wrong), Err("it must be 10ms to 10m".into()), "{wrong}");
+        }
+        assert!(time("soon").unwrap_err().contains("5s"));
     }
 }

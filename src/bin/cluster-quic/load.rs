@@ -9,22 +9,22 @@ mod progress;
 mod run;
 mod sender;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use atomr_cluster::GossipPdu;
-use aws_lc_rs::rand;
 use clap::Args;
 use cluster_quic::{
-    Address, ClusterTransport, Config, Event, Events, Identity, MAX_FRAME, Peer, RemoteMessageSink,
-    RemoteTellRef, gossip_inbox,
+    Address, BindError, ClusterTransport, Config, Event, Events, Identity, MAX_FRAME, Peer,
+    RemoteMessageSink, RemoteTellRef, gossip_inbox,
 };
 use tokio::time::timeout;
 
 use crate::failure::Failure;
-use crate::identity::{IdentityArgs, duration};
+use crate::identity::{IdentityArgs, between, duration};
 use crate::stop::Stop;
+use crate::visitor;
 use meter::Meter;
 use outcome::{Ending, Outcome};
 use progress::Progress;
@@ -73,7 +73,7 @@ pub(crate) struct LoadArgs {
 
     /// How long to wait for the node: to be reached at first, to come back after a cut, and for any
     /// tell to be acknowledged
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = between("10ms", "1440m"))]
     patience: Duration,
 
     /// Name of the cluster, if it is not the system's
@@ -97,6 +97,11 @@ Gossip's delay is a round trip through the node's atomr daemon, on the gossip la
 connection.
 
 Ctrl-C ends early, with the figures so far; once more, at once.
+
+Examples:
+  cluster-quic load akka.quic://demo@127.0.0.1:4400
+  cluster-quic load akka.quic://demo@node-a.lan:4400 -s 64k -r 1000 -d 1m
+  cluster-quic load akka.quic://demo@node-a.lan:4400 --count 100000 --json
 
 Exit codes: 0 every tell was acknowledged, 1 the node was not reached or tells were lost, 2 usage.";
 
@@ -137,7 +142,15 @@ pub(crate) fn run(args: &LoadArgs) -> Result<(), Failure> {
 async fn load(args: &LoadArgs) -> Result<(), Failure> {
     let identity = args.identity.load()?;
     let mut stop = Stop::new();
-    let node = args.node(&identity)?;
+    let resolved = tokio::select! {
+        resolved = visitor::resolve(&args.address, args.patience) => resolved,
+        name = stop.wait() => Err(interrupted(name)),
+    };
+    let addresses = match resolved {
+        Ok(addresses) => addresses,
+        Err(reason) => return Err(not_reached(args, &reason)?),
+    };
+    let node = args.node(&identity, &addresses)?;
     let (inbox, received) = gossip_inbox::<GossipPdu>(1024);
     node.start(inbox, Arc::new(Ignore)).map_err(Failure::wrong)?;
     let peer = node.peer(&args.address).map_err(Failure::wrong)?;
@@ -147,12 +160,20 @@ async fn load(args: &LoadArgs) -> Result<(), Failure> {
         return Err(not_reached(args, &reason)?);
     }
     let meter = Meter::new(peer.clone(), node.address().to_string());
-    let mut run =
-        Run { args, peer: &peer, events, received, meter, progress: Progress::new(), cut: false };
+    let mut run = Run {
+        args,
+        peer: &peer,
+        events,
+        received,
+        meter,
+        progress: Progress::new(),
+        cut: false,
+        hurry: false,
+    };
     let (ending, took, idle) = run.all(&mut stop).await;
     run.progress.end();
-    let deadline = if ending == Ending::Done { LEAVE } else { Duration::ZERO };
-    node.shutdown(deadline).await;
+    let deadline = if ending == Ending::Done && !run.hurry { LEAVE } else { Duration::ZERO };
+    leave(&node, deadline, &mut stop).await;
     let outcome = Outcome {
         node: args.address.to_string(),
         size: args.size,
@@ -166,6 +187,16 @@ async fn load(args: &LoadArgs) -> Result<(), Failure> {
     };
     outcome.print(args.json)?;
     if outcome.is_well() { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// Ends within `deadline`, or at once when it is told to stop.
+async fn leave(node: &ClusterTransport, deadline: Duration, stop: &mut Stop) {
+    tokio::select! {
+        _ = node.shutdown(deadline) => {}
+        _ = stop.wait() => {
+            node.shutdown(Duration::ZERO).await;
+        }
+    }
 }
 
 /// The failure to print. With --json it stands in the output too.
@@ -207,41 +238,47 @@ async fn reach(
             }),
         },
         reason = hopeless => Err(reason),
-        name = stop.wait() => Err(format!("interrupted ({name}) before it answered")),
+        name = stop.wait() => Err(interrupted(name)),
     }
+}
+
+fn interrupted(signal: &str) -> String {
+    format!("interrupted ({signal}) before it answered")
 }
 
 impl LoadArgs {
     /// A node for the time of the load. Its address has a name that its certificate covers, and a port at
     /// which no node is: the system's choice could be that of a real node with this certificate, whose
     /// place in the other node's memory this one would take.
-    fn node(&self, identity: &Identity) -> Result<ClusterTransport, Failure> {
-        let numeric_v6 = self.address.host().contains(':');
-        let any: std::net::IpAddr = match numeric_v6 {
-            true => Ipv6Addr::UNSPECIFIED.into(),
-            false => Ipv4Addr::UNSPECIFIED.into(),
-        };
+    fn node(&self, identity: &Identity, to: &[SocketAddr]) -> Result<ClusterTransport, Failure> {
         // Not one that atomr's daemons cannot read, if there is another: they answer gossip by it.
         let names = identity.names();
         let plain = |name: &&String| !name.starts_with('*') && !name.contains(':');
         let name = names.iter().find(plain).or(names.first());
         let host = name.map(|name| name.replacen('*', "load", 1)).unwrap_or_default();
-        let mut random = [0; 2];
-        rand::fill(&mut random).map_err(|_| Failure::wrong("no random numbers"))?;
-        let port = 1 + u16::from_be_bytes(random) % 1022;
-        let port = if port >= self.address.port() { port + 1 } else { port };
         let config = Config::builder(self.address.system())
             .cluster(self.cluster.as_deref().unwrap_or(self.address.system()))
-            .bind(SocketAddr::new(any, 0))
             .advertise_host(host)
-            .advertise_port(port)
+            .advertise_port(visitor::port(&self.address)?)
             .dial_timeout(self.patience.min(Duration::from_secs(5)))
             .retention(self.patience.max(Duration::from_millis(100)))
             .idle_timeout(self.silence())
-            .keep_alive(self.silence() / 5)
-            .build()
-            .map_err(Failure::usage)?;
-        ClusterTransport::bind(config, identity).map_err(Failure::wrong)
+            .keep_alive(self.silence() / 5);
+        let bind = |ip| {
+            let config = config.clone().bind(SocketAddr::new(ip, 0)).build()?;
+            ClusterTransport::bind(config, identity)
+        };
+        let node = match bind(visitor::any(to)) {
+            // A machine may have names for IPv6 addresses, and no IPv6.
+            Err(BindError::Socket { .. }) if to.iter().any(SocketAddr::is_ipv4) => {
+                bind(Ipv4Addr::UNSPECIFIED.into())
+            }
+            node => node,
+        };
+        node.map_err(|error| match error {
+            BindError::Config(error) => Failure::usage(error),
+            error => Failure::wrong(error),
+        })
     }
 
     /// Silence after which the node is taken for gone.
@@ -267,6 +304,26 @@ impl LoadArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cluster_quic::{InProcessNetwork, RecordingSink, RemoteTell};
+
+    /// In simulated time.
+    #[tokio::test(start_paused = true)]
+    async fn who_is_in_a_hurry_does_not_wait_for_the_end() {
+        let network = InProcessNetwork::new();
+        let config = Config::builder("sys").retention(Duration::from_secs(3600)).build();
+        let node = ClusterTransport::in_process(config.unwrap(), &network, "a").unwrap();
+        node.start(gossip_inbox::<String>(1).0, RecordingSink::new()).unwrap();
+        let nobody = "akka.quic://sys@nobody:1".parse().unwrap();
+        let [target_path, manifest] = ["/user/a", "text"].map(str::to_owned);
+        let tell = RemoteTell { target_path, manifest, payload: vec![1], sender_path: None };
+        node.tell(&nobody, tell).unwrap();
+        let (signals, receiver) = tokio::sync::mpsc::unbounded_channel();
+        signals.send("SIGINT").unwrap();
+        let begin = tokio::time::Instant::now();
+        leave(&node, Duration::from_secs(600), &mut Stop::of(receiver)).await;
+        assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+        assert_eq!(node.peer_stats(&nobody).unwrap().tells().pending_frames(), 0, "it has ended");
+    }
 
     #[test]
     fn sizes_have_units() {

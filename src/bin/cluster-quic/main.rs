@@ -15,6 +15,7 @@ mod ping;
 mod probes;
 mod report;
 mod stop;
+mod visitor;
 mod words;
 
 use std::io::Write;
@@ -33,7 +34,7 @@ use report::{WIDTH, wrap};
     about = "Tools for clusters over cluster-quic",
     long_about = None,
     max_term_width = 80,
-    after_help = EXIT_CODES,
+    after_help = AFTER_HELP,
 )]
 struct Cli {
     #[command(subcommand)]
@@ -51,15 +52,29 @@ enum Command {
     /// Send tells to a node, and see how gossip fares meanwhile
     Load(load::LoadArgs),
     /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS_HELP)]
     Completions {
         /// The shell
         shell: Shell,
     },
 }
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
+Examples:
+  cluster-quic certs init
+  cluster-quic certs issue localhost 127.0.0.1
+  cluster-quic node
+  cluster-quic ping akka.quic://cluster@127.0.0.1:4400
+
 Exit codes: 0 all is well, 1 something is wrong with what was checked or done, 2 the command line \
-is.";
+is wrong.";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  cluster-quic completions fish > ~/.config/fish/completions/cluster-quic.fish
+  source <(cluster-quic completions bash)
+
+Exit codes: 0 printed, 2 the command line is wrong.";
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -93,5 +108,11 @@ fn completions(shell: Shell) -> Result<(), Failure> {
     // Not to standard output itself: clap_complete panics when that is closed.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "cluster-quic", &mut script);
-    Ok(std::io::stdout().write_all(&script)?)
+    let mut script = String::from_utf8_lossy(&script).into_owned();
+    if shell == Shell::Bash {
+        // Its name has a hyphen, which clap_complete writes in two ways, so that nothing after a subcommand
+        // would be completed (clap's issue 6421).
+        script = script.replace("cluster__subcmd__quic", "cluster__quic");
+    }
+    Ok(std::io::stdout().write_all(script.as_bytes())?)
 }

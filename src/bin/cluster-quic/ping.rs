@@ -11,10 +11,9 @@ mod outcome;
 mod peek;
 mod probe;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::rand;
 use clap::Args;
 use cluster_quic::{
     Address, AssociationError, ClusterTransport, Config, Event, Events, Identity, Peer,
@@ -26,8 +25,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::certificate::Description;
 use crate::failure::Failure;
-use crate::identity::{IdentityArgs, duration};
-use crate::report::{Line, tame};
+use crate::identity::{IdentityArgs, between, duration};
+use crate::report::Line;
+use crate::visitor;
 use hint::{Known, explain};
 use outcome::{Outcome, Probes};
 use probe::Answer;
@@ -57,7 +57,8 @@ pub(crate) struct Ping {
     interval: Duration,
 
     /// How long each step may take: 5s, 250ms
-    #[arg(long, short = 't', value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, short = 't', value_name = "TIME", default_value = "5s",
+          value_parser = between("10ms", "10m"))]
     timeout: Duration,
 
     /// The cluster's name, if it is not the system's
@@ -114,7 +115,7 @@ impl Ping {
     ) -> Result<(), Failure> {
         // Before the first limit begins: the first random number of a process takes a tenth of a second of
         // work, and seconds on a busy machine.
-        let port = self.port()?;
+        let port = visitor::port(&self.address)?;
         let Some(addresses) = self.resolve(outcome).await? else { return Ok(()) };
         let answered = match self.ask(&addresses, outcome).await? {
             Asked::Answered(to) => Some(to),
@@ -137,32 +138,23 @@ impl Ping {
     }
 
     async fn resolve(&self, outcome: &mut Outcome) -> Result<Option<Vec<SocketAddr>>, Failure> {
-        let (host, port) = (self.address.host(), self.address.port());
-        let found = timeout(self.timeout, tokio::net::lookup_host((host, port))).await;
-        let wrong = |text: String| Line::wrong("name", text).hint(hint::NO_NAME);
-        let addresses: Vec<_> = match found {
-            Err(_) => {
-                let text = format!("{host} was not resolved within {:?}", self.timeout);
-                outcome.line(wrong(text))?;
+        let addresses = match visitor::resolve(&self.address, self.timeout).await {
+            Ok(addresses) => addresses,
+            Err(text) => {
+                outcome.line(Line::wrong("name", text).hint(hint::NO_NAME))?;
                 return Ok(None);
             }
-            Ok(Err(error)) => {
-                let text = format!("{host} does not resolve: {}", tame(&error.to_string()));
-                outcome.line(wrong(text))?;
-                return Ok(None);
-            }
-            Ok(Ok(found)) => found.collect(),
         };
-        let ips: Vec<_> = addresses.iter().map(|to| to.ip().to_string()).collect();
         outcome.resolved = addresses.iter().map(ToString::to_string).collect();
-        let line = match (&ips[..], host.parse::<std::net::IpAddr>()) {
-            ([], _) => wrong(format!("{host} has no address")),
-            (_, Ok(_)) => Line::good("name", format!("{host} is an address")),
-            (ips, Err(_)) => Line::good("name", format!("{host} is {}", ips.join(", "))),
+        let host = self.address.host();
+        let text = if host.parse::<std::net::IpAddr>().is_ok() {
+            format!("{host} is an address")
+        } else {
+            let ips: Vec<_> = addresses.iter().map(|to| to.ip().to_string()).collect();
+            format!("{host} is {}", ips.join(", "))
         };
-        let wrong = line.is_wrong();
-        outcome.line(line)?;
-        Ok((!wrong).then_some(addresses))
+        outcome.line(Line::good("name", text))?;
+        Ok(Some(addresses))
     }
 
     /// Asks all addresses at once whether they speak QUIC.
@@ -203,15 +195,6 @@ impl Ping {
         Ok(Asked::Refused)
     }
 
-    /// The port that is claimed: one at which no node is. The system's choice could be that of a real node
-    /// with this certificate, whose place in the pinged node's memory this one would take.
-    fn port(&self) -> Result<u16, Failure> {
-        let mut random = [0; 2];
-        rand::fill(&mut random).map_err(|_| Failure::wrong("no random numbers"))?;
-        let port = 1 + u16::from_be_bytes(random) % 1022;
-        Ok(if port >= self.address.port() { port + 1 } else { port })
-    }
-
     /// A node for the moment, with a name that its certificate covers.
     fn node(
         &self,
@@ -219,15 +202,11 @@ impl Ping {
         addresses: &[SocketAddr],
         port: u16,
     ) -> Result<ClusterTransport, Failure> {
-        let any = match addresses.iter().any(SocketAddr::is_ipv6) {
-            true => Ipv6Addr::UNSPECIFIED.into(),
-            false => Ipv4Addr::UNSPECIFIED.into(),
-        };
         let plain = identity.names().iter().find(|name| !name.starts_with('*'));
         let host = plain.or(identity.names().first()).map(|name| name.replacen('*', "ping", 1));
         let config = Config::builder(self.address.system())
             .cluster(self.cluster.as_deref().unwrap_or(self.address.system()))
-            .bind(SocketAddr::new(any, 0))
+            .bind(SocketAddr::new(visitor::any(addresses), 0))
             .advertise_host(host.unwrap_or_default())
             .advertise_port(port)
             .dial_timeout(self.timeout)

@@ -2,10 +2,14 @@
 
 use tokio::time::sleep;
 
+use super::strangers::{hello, lone};
 use super::{MS, SECS, defaults};
+use crate::identity::{Ca, Certificate, Claims};
 use crate::network::{Network, Pipe, PipeId};
 use crate::random::Random;
+use crate::raw::{self, ALPN, Hello};
 use crate::seeds::{over_seeds, simulate};
+use crate::sink::{Record, tell};
 use crate::world::{World, socket_address};
 
 /// How the connection ends.
@@ -83,6 +87,64 @@ fn row_13_a_cut_after_any_packet_of_an_exchange_loses_and_doubles_nothing() {
         println!("row 13: {end:?} after each of {packets} packets: each tell exactly once");
         assert!(packets > 20, "the exchange is longer than {packets} packets");
     }
+}
+
+/// What a member says in one connection that ends after byte `k`: its greeting, and two tells.
+async fn say(world: &World, ca: &Ca, certificate: &Certificate, n: u64, k: usize) -> Option<u64> {
+    let (from, to) = (socket_address(1), socket_address(0));
+    let network = world.network().clone();
+    let (endpoint, connected) = raw::dial(&network, from, to, ca, Some(certificate), ALPN).await;
+    let connection = connected.unwrap();
+    let greeting = raw::greeting(&Hello {
+        incarnation: 1_000 + n,
+        attempt: if k == usize::MAX { 2 } else { 1 },
+        ..hello(world)
+    });
+    let tells = [0, 1].map(|number| {
+        let record = Record { from: 1, incarnation: 1_000 + n, target: 0, number };
+        raw::tell_frame(tell(record, 32))
+    });
+    let [first, second] = tells.each_ref().map(Vec::len);
+    let lane = raw::stream(raw::TELL, &tells.concat());
+    raw::write(&connection, &greeting[..k.min(greeting.len())]).await;
+    let of_lane = k.saturating_sub(greeting.len());
+    if of_lane > 0 {
+        raw::write(&connection, &lane[..of_lane.min(lane.len())]).await;
+    }
+    // Until it has arrived.
+    sleep(MS(30)).await;
+    connection.close(0_u32.into(), b"");
+    sleep(MS(30)).await;
+    drop(endpoint);
+    network.unplug(from);
+    let frames = of_lane.saturating_sub(lane.len() - first - second);
+    let whole = u64::from(frames >= first) + u64::from(frames >= first + second);
+    (k < greeting.len() + lane.len()).then_some(whole)
+}
+
+/// After the cut it comes again and sends all of it once more, as one does that has heard of no acknowledgement.
+#[test]
+fn row_13_a_member_s_words_that_end_after_any_byte_are_taken_frame_by_frame() {
+    simulate(async || {
+        let ca = Ca::new();
+        let mut world = lone(&ca);
+        let certificate = ca.issue(&Claims::default());
+        let heard = |world: &World, n| world.nodes[0].life().sink.count(1, 1_000 + n);
+        let mut bytes = 0;
+        while let Some(whole) = say(&world, &ca, &certificate, bytes, bytes as usize).await {
+            assert_eq!(heard(&world, bytes), whole, "after {bytes} bytes");
+            assert_eq!(say(&world, &ca, &certificate, bytes, usize::MAX).await, None);
+            assert_eq!(heard(&world, bytes), 2, "cut after {bytes} bytes");
+            bytes += 1;
+        }
+        let records = world.nodes[0].life().sink.records();
+        let last = records.into_iter().map(|(_, record)| (record.incarnation, record.number));
+        let last: Vec<_> = last.collect();
+        assert!(last.is_sorted(), "in order");
+        println!("row 13: cut after each of {bytes} bytes: each tell exactly once");
+        assert!(bytes > 150, "{bytes}");
+        world.kill(0);
+    });
 }
 
 /// Cuts at random while data and acknowledgements fly, over and over.

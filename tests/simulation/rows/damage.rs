@@ -1,5 +1,7 @@
 //! Rows 1 to 3: packets that vanish, come late, twice or damaged.
 
+use std::time::Duration;
+
 use super::{SECS, associated, defaults, pair, talk};
 use crate::network::Pipe;
 use crate::seeds::{over_seeds, simulate};
@@ -9,17 +11,20 @@ fn lossy(loss: f64) -> Pipe {
     Pipe { loss, delay: super::MS(10), ..Pipe::default() }
 }
 
-/// 400 tells each way in 10 s; returns associations and tells sent again.
-fn talk_over(seed: u64, pipe: Pipe) -> (u64, u64) {
+/// 400 tells each way in 10 s; returns associations, and how long gossip took.
+fn talk_over(seed: u64, pipe: Pipe) -> (u64, Vec<Duration>) {
     simulate(async || {
         let mut world = pair(seed, pipe);
         talk(&mut world, 400, SECS(10)).await;
         world.quiet(SECS(60)).await;
         assert_eq!(world.all_acknowledged(), 800);
         let associations = world.associations(0, 1).max(world.associations(1, 0));
-        let stats = [world.nodes[0].life().stats(1), world.nodes[1].life().stats(0)];
-        (associations, stats.iter().map(|stats| stats.tells().resent_frames).sum())
+        (associations, world.gossip_delays())
     })
+}
+
+fn gossip(runs: Vec<(u64, Vec<Duration>)>) -> String {
+    super::percentiles(runs.into_iter().flat_map(|(_, delays)| delays).collect())
 }
 
 #[test]
@@ -29,7 +34,8 @@ fn row_01_loss_costs_nothing_and_no_reconnect_up_to_10_percent() {
         let name = "row_01_loss_costs_nothing_and_no_reconnect_up_to_10_percent";
         let runs = over_seeds(name, 20, run, |_| format!("{percent} % loss"));
         let most = runs.iter().map(|(associations, _)| *associations).max().unwrap_or(0);
-        println!("row 1: {percent} % loss: at most {most} associations, nothing lost");
+        let gossip = gossip(runs);
+        println!("row 1: {percent} % loss: at most {most} associations, nothing lost; {gossip}");
         if percent <= 10 {
             assert_eq!(most, 1, "{percent} % loss");
         }
@@ -66,7 +72,7 @@ fn row_02_loss_in_the_handshake_delays_the_association_by_10_s_at_most() {
 /// Each packet of the handshake, and each number of the first ones, on either way.
 #[test]
 fn row_02_any_packet_of_the_handshake_may_be_lost() {
-    let mut worst = std::time::Duration::ZERO;
+    let mut worst = Duration::ZERO;
     let single = (0..12).map(|n| 1_u64 << n);
     let first = (1..12).map(|n| (1_u64 << n) - 1);
     for lose in single.chain(first) {
@@ -100,7 +106,8 @@ fn row_03_reordered_doubled_and_damaged_packets_change_nothing() {
         let name = "row_03_reordered_doubled_and_damaged_packets_change_nothing";
         let runs = over_seeds(name, 10, |seed| talk_over(seed, pipe.clone()), |_| what.into());
         let most = runs.iter().map(|(associations, _)| *associations).max().unwrap_or(0);
-        println!("row 3: {what}: at most {most} associations, nothing lost or doubled");
+        let gossip = gossip(runs);
+        println!("row 3: {what}: at most {most} associations, nothing lost or doubled; {gossip}");
         assert_eq!(most, 1, "{what}");
     }
 }

@@ -11,6 +11,7 @@ mod mix;
 mod partitions;
 mod path;
 mod rebinding;
+mod refused;
 mod sends;
 mod silence;
 mod strangers;
@@ -40,16 +41,25 @@ pub(crate) fn pair(seed: u64, pipe: Pipe) -> World {
 }
 
 /// Lets both nodes tell each other `count` times, in ten parts over `time`, checking the ledger with
-/// each.
+/// each; and to gossip ten times as often.
 pub(crate) async fn talk(world: &mut World, count: u64, time: Duration) {
     let begin = Instant::now();
-    for part in 0..10 {
-        sleep_until(begin + time / 10 * part).await;
-        assert_eq!(world.tell(0, 1, count / 10, 100), count / 10);
-        assert_eq!(world.tell(1, 0, count / 10, 100), count / 10);
+    for part in 0..100 {
+        sleep_until(begin + time / 100 * part).await;
+        if part % 10 == 0 {
+            assert_eq!(world.tell(0, 1, count / 10, 100), count / 10);
+            assert_eq!(world.tell(1, 0, count / 10, 100), count / 10);
+        }
         world.gossip(0, 1);
         world.check();
     }
+}
+
+/// How long gossip took.
+pub(crate) fn percentiles(mut delays: Vec<Duration>) -> String {
+    delays.sort();
+    let at = |percent: usize| delays[(delays.len() - 1) * percent / 100];
+    format!("gossip p50 {:?}, p99 {:?} of {}", at(50), at(99), delays.len())
 }
 
 /// Waits until both see each other.

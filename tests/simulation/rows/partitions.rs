@@ -5,7 +5,7 @@ use std::time::Duration;
 use cluster_quic::Event;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{IDLE, MS, SECS, associated, pair, talk};
+use super::{IDLE, MS, SECS, associated, pair, percentiles, talk};
 use crate::network::Pipe;
 use crate::seeds::simulate;
 use crate::world::World;
@@ -14,8 +14,9 @@ fn pipe() -> Pipe {
     Pipe { delay: MS(10), ..Pipe::default() }
 }
 
-/// Both ways are silent for so long while both nodes tell; returns the associations of either side.
-fn silence(time: Duration) -> [u64; 2] {
+/// Both ways are silent for so long while both nodes tell; returns the associations of either side, and how long
+/// gossip took that arrived.
+fn silence(time: Duration) -> ([u64; 2], String) {
     simulate(async || {
         let mut world = pair(4, pipe());
         associated(&mut world).await;
@@ -25,23 +26,27 @@ fn silence(time: Duration) -> [u64; 2] {
         world.cut_both(0, 1, false);
         world.quiet(SECS(60)).await;
         world.all_acknowledged();
-        [world.associations(0, 1), world.associations(1, 0)]
+        let associations = [world.associations(0, 1), world.associations(1, 0)];
+        world.gossip_arrives(SECS(5)).await;
+        (associations, percentiles(world.gossip_delays()))
     })
 }
 
 #[test]
 fn row_04_two_seconds_of_silence_cost_no_handshake() {
-    let associations = silence(SECS(2));
-    println!("row 4: 2 s of silence: {associations:?} associations, nothing lost or doubled");
+    let (associations, gossip) = silence(SECS(2));
+    println!(
+        "row 4: 2 s of silence: {associations:?} associations, nothing lost or doubled; {gossip}"
+    );
     assert_eq!(associations, [1, 1]);
 }
 
 #[test]
 fn row_04_silence_beyond_the_idle_timeout_costs_one_handshake() {
     for seconds in [12, 15, 30] {
-        let associations = silence(SECS(seconds));
+        let (associations, gossip) = silence(SECS(seconds));
         println!(
-            "row 4: {seconds} s of silence: {associations:?} associations, nothing lost or doubled"
+            "row 4: {seconds} s of silence: {associations:?} associations, nothing lost or doubled; {gossip}"
         );
         assert_eq!(associations, [2, 2]);
     }

@@ -6,11 +6,12 @@ use cluster_quic::{AssociationError, CertificateProblem, Event, Events, Side};
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{MS, SECS, defaults, pair};
+use super::{MS, SECS, associated, defaults, pair};
 use crate::identity::{Ca, Certificate, Claims, HOST};
 use crate::network::Pipe;
 use crate::raw::{self, ALPN, Hello};
 use crate::seeds::simulate;
+use crate::sink::{Record, tell};
 use crate::world::{World, socket_address};
 
 /// A world whose only node trusts `ca`; the second place is for a stranger.
@@ -19,6 +20,29 @@ pub(super) fn lone(ca: &Ca) -> World {
     let mut world = World::quic_with(21, 2, pipe, ca.identity(), defaults);
     world.kill(1);
     world
+}
+
+/// The greeting of a stranger that says it was node 1.
+pub(super) fn hello(world: &World) -> Hello {
+    Hello {
+        version: 1,
+        cluster: "sim".into(),
+        address: world.nodes[1].address.to_string(),
+        to: world.nodes[0].address.to_string(),
+        incarnation: 5,
+        session: 0,
+        attempt: 1,
+        lanes: 4,
+        stream_window: 1 << 20,
+        resume: None,
+    }
+}
+
+/// Greets, and sends a tell without waiting for what is said to that.
+async fn burst_in(connection: &quinn::Connection, hello: &Hello) {
+    raw::greet(connection, hello).await;
+    let record = Record { from: 1, incarnation: hello.incarnation, target: 0, number: 0 };
+    raw::tell(connection, tell(record, 100)).await;
 }
 
 async fn refused(events: &mut Events) -> AssociationError {
@@ -81,6 +105,10 @@ fn row_21_a_dialler_with_a_bad_certificate_is_refused_for_what_is_wrong_with_it(
             let network = world.network().clone();
             let (_endpoint, connected) =
                 raw::dial(&network, from, to, &ca, certificate.as_ref(), ALPN).await;
+            // At once, before it is known what the node says to the certificate.
+            if let Ok(connection) = &connected {
+                burst_in(connection, &hello(&world)).await;
+            }
             let error = refused(&mut events).await;
             println!("row 21: dialler, {}: {error}; after {:?}", case.0, begin.elapsed());
             assert_eq!(problem(&error, Side::Us), &case.2);
@@ -89,6 +117,7 @@ fn row_21_a_dialler_with_a_bad_certificate_is_refused_for_what_is_wrong_with_it(
             if let Ok(connection) = connected {
                 timeout(SECS(5), connection.closed()).await.expect("closed");
             }
+            sleep(SECS(1)).await;
             assert_eq!(world.nodes[0].life().sink.total(), 0);
         });
     }
@@ -106,22 +135,47 @@ fn row_21_a_good_certificate_does_not_allow_a_claim_to_another_address() {
         let network = world.network().clone();
         let (_endpoint, connected) =
             raw::dial(&network, from, to, &ca, Some(&certificate), ALPN).await;
-        let hello = Hello {
-            version: 1,
-            cluster: "sim".into(),
-            address: world.nodes[1].address.to_string(),
-            to: world.nodes[0].address.to_string(),
-            incarnation: 5,
-            session: 0,
-            attempt: 1,
-            lanes: 4,
-            stream_window: 1 << 20,
-            resume: None,
-        };
-        raw::greet(&connected.unwrap(), &hello).await;
+        burst_in(&connected.unwrap(), &hello(&world)).await;
         let error = refused(&mut events).await;
         println!("row 21: dialler, another name: {error}");
         assert!(matches!(error, AssociationError::Claim(_)), "{error}");
+        sleep(SECS(1)).await;
+        assert_eq!(world.nodes[0].life().sink.total(), 0);
+    });
+}
+
+#[test]
+fn row_22_a_member_that_claims_a_living_one_s_address_leaves_it_untouched() {
+    simulate(async || {
+        let ca = Ca::new();
+        let pipe = Pipe { delay: MS(5), ..Pipe::default() };
+        let mut world = World::quic_with(22, 3, pipe, ca.identity(), defaults);
+        // The third place is the stranger's.
+        world.kill(2);
+        associated(&mut world).await;
+        let mut events = world.nodes[0].life().transport().events();
+        let claims = Claims { name: "127.0.0.2", ..Claims::default() };
+        let certificate = ca.issue(&claims);
+        let (from, to) = (socket_address(2), socket_address(0));
+        let network = world.network().clone();
+        for attempt in 1..=3 {
+            let (_endpoint, connected) =
+                raw::dial(&network, from, to, &ca, Some(&certificate), ALPN).await;
+            // As the one that lives, as the next life of it, and as an earlier one.
+            let incarnation = [2, 900, 1][attempt - 1];
+            let claim = Hello { incarnation, attempt: attempt as u64 * 100, ..hello(&world) };
+            burst_in(&connected.unwrap(), &claim).await;
+            let error = refused(&mut events).await;
+            println!("row 22: a living member's address: {error}");
+            assert!(matches!(error, AssociationError::Claim(_)), "{error}");
+            world.tell(0, 1, 10, 100);
+            world.tell(1, 0, 10, 100);
+            world.quiet(SECS(10)).await;
+        }
+        assert_eq!((world.associations(0, 1), world.associations(1, 0)), (1, 1));
+        assert!(world.is_connected(0, 1) && world.is_connected(1, 0));
+        assert_eq!(world.nodes[0].life().stats(1).incarnation.map(|life| life.0), Some(2));
+        assert_eq!(world.all_acknowledged(), 61);
     });
 }
 
@@ -233,6 +287,9 @@ fn row_21_a_good_certificate_of_the_same_make_is_accepted() {
         let (from, to) = (socket_address(1), socket_address(0));
         let (_endpoint, connected) =
             raw::dial(&network, from, to, &ca, Some(&certificate), ALPN).await;
-        assert!(connected.is_ok());
+        // What strangers are refused with gets through with a good certificate.
+        burst_in(&connected.unwrap(), &hello(&world)).await;
+        let arrived = |world: &World| world.nodes[0].life().sink.total() == 1;
+        world.until("its tell", SECS(5), arrived).await;
     });
 }

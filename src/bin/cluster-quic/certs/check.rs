@@ -158,13 +158,7 @@ fn check_chain(cert: &Contents, now: SystemTime, lines: &mut Vec<Line>) -> Optio
 /// `readable`: the certificate is, so that a key can belong to it.
 fn check_key(key: &Contents, cert: &Contents, readable: bool, lines: &mut Vec<Line>) {
     let wrong = |text: String| Line::wrong("key", format!("{} {text}", key.name()));
-    if let Some(mode) = key.mode
-        && mode & 0o077 != 0
-    {
-        let line =
-            wrong(format!("can be read or written by others than its owner (mode {mode:04o})"));
-        lines.push(line.hint(format!("chmod 600 {}", key.name())));
-    }
+    lines.extend(key.mode.and_then(|mode| access(key, mode)));
     let private = match &key.keys[..] {
         _ if key.encrypted => {
             let line = wrong("is protected by a passphrase".into());
@@ -203,6 +197,21 @@ fn check_key(key: &Contents, cert: &Contents, readable: bool, lines: &mut Vec<Li
             });
         }
     }
+}
+
+/// Who else than its owner can read or write a private key, by Unix permission bits.
+fn access(key: &Contents, mode: u32) -> Option<Line> {
+    let name = key.name();
+    if mode & 0o027 != 0 {
+        let text =
+            format!("{name} can be read or written by others than its owner (mode {mode:04o})");
+        return Some(Line::wrong("key", text).hint(format!("chmod 600 {name}")));
+    }
+    // As Kubernetes mounts a secret for a process that is not root (fsGroup).
+    (mode & 0o040 != 0).then(|| {
+        let text = format!("{name} can be read by its group (mode {mode:04o})");
+        Line::note("key", text).hint("see that the node alone is in that group")
+    })
 }
 
 /// The CAs to trust, if there are any.

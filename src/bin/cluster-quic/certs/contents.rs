@@ -68,7 +68,7 @@ impl Contents {
             encrypted: labels.iter().any(|label| label == "ENCRYPTED PRIVATE KEY")
                 || text.contains("Proc-Type: 4,ENCRYPTED"),
             labels,
-            der: bytes.starts_with(&[0x30, 0x82]),
+            der: is_der(bytes),
             problem,
             mode: None,
         }
@@ -107,6 +107,17 @@ impl Contents {
 
     pub(super) fn name(&self) -> String {
         self.path.display().to_string()
+    }
+}
+
+/// Whether it begins as certificates and keys do in DER: with a sequence, of which the length follows in
+/// one of two forms.
+fn is_der(bytes: &[u8]) -> bool {
+    match bytes {
+        [0x30, 0x81 | 0x82, ..] => true,
+        // That of the shortest keys. As text it would be `0` and a letter, so it has to be the file's.
+        [0x30, length, content @ ..] => *length < 0x80 && usize::from(*length) == content.len(),
+        _ => false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The run itself: one task that looks, beside the one that sends.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use atomr_cluster::GossipPdu;
 use cluster_quic::{Event, Events, Gossip, LostReason, Peer};
@@ -34,6 +34,8 @@ pub(super) struct Run<'a> {
     pub(super) progress: Progress,
     /// Whether the connection was lost in between.
     pub(super) cut: bool,
+    /// Whether nothing is to be waited for any more.
+    pub(super) hurry: bool,
 }
 
 impl Run<'_> {
@@ -46,12 +48,15 @@ impl Run<'_> {
         if ending != Ending::Done {
             return (ending, Duration::ZERO, idle);
         }
-        self.settle().await;
+        self.settle(stop).await;
+        if self.hurry {
+            return (Ending::Interrupted, Duration::ZERO, idle);
+        }
         let begin = Instant::now();
         self.meter.load_begins(begin);
         let ending = self.load(stop, begin).await;
         let took = begin.elapsed();
-        self.settle().await;
+        self.settle(stop).await;
         (ending, took, idle)
     }
 
@@ -121,6 +126,7 @@ impl Run<'_> {
                 }
                 _ = stop.wait() => {
                     if ends_by.is_some() {
+                        self.hurry = true;
                         break Ending::Interrupted;
                     }
                     stopping.send_replace(true);
@@ -132,15 +138,21 @@ impl Run<'_> {
         ending
     }
 
-    /// Waits for the last answers, if they come.
-    async fn settle(&mut self) {
+    /// Waits for the last answers, if they come, and nobody is in a hurry.
+    async fn settle(&mut self, stop: &mut Stop) {
+        if self.hurry {
+            return;
+        }
         let all = async {
             while self.meter.is_waiting() {
                 let Some(gossip) = self.received.recv().await else { return };
                 self.meter.heard(gossip);
             }
         };
-        let _ = timeout(SETTLE, all).await;
+        tokio::select! {
+            _ = timeout(SETTLE, all) => {}
+            _ = stop.wait() => self.hurry = true,
+        }
     }
 
     fn look(&mut self, turn: &mut u32, phase: Phase, begin: Instant) {
@@ -160,7 +172,7 @@ impl Run<'_> {
         if matches!(event, Event::PeerUp { .. }) && !self.cut {
             return;
         }
-        if let Some((_, text)) = words::describe(event) {
+        if let Some((_, text)) = words::describe(event, SystemTime::now()) {
             self.progress.say(&text);
         }
     }
@@ -170,4 +182,62 @@ fn ticks() -> tokio::time::Interval {
     let mut tick = interval(PROBE);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     tick
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, Command, FromArgMatches};
+    use cluster_quic::{ClusterTransport, Config, InProcessNetwork, RecordingSink, gossip_inbox};
+    use tokio::sync::mpsc::unbounded_channel;
+
+    fn args() -> LoadArgs {
+        let command = LoadArgs::augment_args(Command::new("load"));
+        let matches = command.get_matches_from(["load", "akka.quic://sys@b:1"]);
+        LoadArgs::from_arg_matches(&matches).unwrap()
+    }
+
+    /// In simulated time.
+    #[tokio::test(start_paused = true)]
+    async fn the_last_answers_are_waited_for_unless_somebody_is_in_a_hurry() {
+        let network = InProcessNetwork::new();
+        let [a, b] = ["a", "b"].map(|host| {
+            let config = Config::builder("sys").build().unwrap();
+            ClusterTransport::in_process(config, &network, host).unwrap()
+        });
+        let (inbox, received) = gossip_inbox::<GossipPdu>(16);
+        a.start(inbox, RecordingSink::new()).unwrap();
+        // Takes questions and answers none.
+        let (inbox, _questions) = gossip_inbox::<GossipPdu>(16);
+        b.start(inbox, RecordingSink::new()).unwrap();
+        let peer = a.peer(b.address()).unwrap();
+        peer.connect().await.unwrap();
+        let args = args();
+        let mut run = Run {
+            args: &args,
+            peer: &peer,
+            events: a.events(),
+            received,
+            meter: Meter::new(peer.clone(), a.address().to_string()),
+            progress: Progress::new(),
+            cut: false,
+            hurry: false,
+        };
+        run.meter.probe();
+        assert!(run.meter.is_waiting());
+        let (signals, receiver) = unbounded_channel();
+        let mut stop = Stop::of(receiver);
+
+        let begin = tokio::time::Instant::now();
+        run.settle(&mut stop).await;
+        assert!(!run.hurry && begin.elapsed() >= SETTLE);
+
+        let begin = tokio::time::Instant::now();
+        signals.send("SIGINT").unwrap();
+        run.settle(&mut stop).await;
+        assert!(run.hurry && begin.elapsed() < SETTLE);
+        // Nor is anything waited for after that.
+        run.settle(&mut stop).await;
+        assert!(begin.elapsed() < SETTLE);
+    }
 }

@@ -1,6 +1,7 @@
 //! The cluster node itself: transport, daemon, gossip, sink.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use atomr_cluster::{
@@ -8,9 +9,10 @@ use atomr_cluster::{
     MembershipState, VectorClock, spawn_daemon,
 };
 use atomr_core::actor::Address as AtomrAddress;
-use cluster_quic::atomr::{SeedSilent, down_lost_members, join_through};
-use cluster_quic::{Address, ClusterTransport, Config, Identity, gossip_inbox};
+use cluster_quic::atomr::{JoinError, down_lost_members, join_through};
+use cluster_quic::{Address, ClusterTransport, Config, Events, IdentityFiles, gossip_inbox};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{sleep, timeout};
 
 use super::counter::Counter;
 use super::gossip::Gossiping;
@@ -23,6 +25,9 @@ const GOSSIP: Duration = Duration::from_millis(500);
 /// Gossip that waits for the daemon's task; more waits at the senders.
 const INBOX: usize = 1024;
 
+/// Its daemon makes it Up at its first round.
+const UP: Duration = Duration::from_secs(10);
+
 /// How long the others are given to hear that this node leaves.
 const LEAVING: Duration = Duration::from_secs(5);
 
@@ -33,16 +38,23 @@ pub(crate) struct ClusterNode {
     gossip: Arc<Gossiping>,
     counter: Arc<Counter>,
     own: AtomrAddress,
+    /// Seeds that this node has announced itself to: they know it, whether it knows them or not.
+    announced: Mutex<HashSet<Address>>,
 }
 
 impl ClusterNode {
-    /// Starts a node that is a member of a cluster of its own, and what tells of gossip's round trips.
-    pub(crate) fn start(
+    /// Starts a node that is a member of a cluster of its own; also returns its events and gossip's round
+    /// trips. What is changed in `files` it takes.
+    pub(crate) async fn start(
         config: Config,
-        identity: &Identity,
+        files: IdentityFiles,
         down_after: Option<Duration>,
-    ) -> Result<(Self, UnboundedReceiver<Duration>), Failure> {
-        let transport = ClusterTransport::bind(config, identity).map_err(Failure::wrong)?;
+    ) -> Result<(Self, Events, UnboundedReceiver<Duration>), Failure> {
+        let identity = files.load().map_err(Failure::wrong)?;
+        let transport = ClusterTransport::bind(config, &identity).map_err(Failure::wrong)?;
+        // At once: that the certificate expires soon may be the first.
+        let events = transport.events();
+        transport.watch_identity(files, IdentityFiles::PERIOD).detach();
         let own = AtomrAddress::from(transport.address());
         let gossip = Gossiping::new(transport.clone());
         let daemon = Arc::new(spawn_daemon(
@@ -55,22 +67,32 @@ impl ClusterNode {
         let (delays_in, delays) = unbounded_channel();
         tokio::spawn(Arc::clone(&gossip).receive(received, daemon.gossip_inbox(), delays_in));
         let counter = Counter::new();
+        daemon.join(Member::new(own.clone(), vec![]));
+        // Nobody is to hear of it before it is Up: who learns of a member that is Joining repeats that, and
+        // the last writer wins.
+        let up = async {
+            while !is_up(&daemon, &own) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = timeout(UP, up).await;
         transport.start::<GossipPdu>(inbox, Arc::clone(&counter)).map_err(Failure::wrong)?;
         if let Some(after) = down_after {
             down_lost_members(&transport, &daemon, after);
         }
-        daemon.join(Member::new(own.clone(), vec![]));
-        let node = Self { transport, daemon, gossip, counter, own };
+        let announced = Mutex::default();
+        let node = Self { transport, daemon, gossip, counter, own, announced };
         let (gossip, daemon, own) =
             (node.gossip.clone(), Arc::downgrade(&node.daemon), node.own.clone());
         tokio::spawn(gossip.probe_members(move || {
             daemon.upgrade().map(|daemon| others(&daemon, &own)).unwrap_or_default()
         }));
-        Ok((node, delays))
+        Ok((node, events, delays))
     }
 
     /// Joins the cluster of `seed`. Cancel-safe.
-    pub(crate) async fn join(&self, seed: &Address, within: Duration) -> Result<(), SeedSilent> {
+    pub(crate) async fn join(&self, seed: &Address, within: Duration) -> Result<(), JoinError> {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner).insert(seed.clone());
         join_through(&self.transport, &self.daemon, &seed.into(), within).await
     }
 
@@ -84,7 +106,13 @@ impl ClusterNode {
     /// Tells the other members that this one leaves, so that they need not find out. They take it off
     /// their lists at their daemons' next round.
     pub(crate) async fn leave(&self) {
-        let members = others(&self.daemon, &self.own);
+        let mut members = others(&self.daemon, &self.own);
+        let announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for seed in announced {
+            if !members.contains(&seed) {
+                members.push(seed);
+            }
+        }
         let mut state = MembershipState::new();
         let mut own = Member::new(self.own.clone(), vec![]);
         own.status = MemberStatus::Exiting;
@@ -98,6 +126,11 @@ impl ClusterNode {
         // wins): it is not heard after this.
         self.gossip.last_word(&members, &goodbye, LEAVING).await;
     }
+}
+
+fn is_up(daemon: &ClusterDaemonHandle, own: &AtomrAddress) -> bool {
+    let members = daemon.snapshot().state.members;
+    members.iter().any(|member| member.address == *own && member.status == MemberStatus::Up)
 }
 
 /// The members but this one.

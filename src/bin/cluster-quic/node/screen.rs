@@ -19,14 +19,18 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Input {
     Quit,
+    /// Nobody can do anything any more: the terminal is gone.
+    Gone,
     /// Another size, or something else that asks for a new picture.
     Redraw,
 }
 
 /// The whole terminal, until it is dropped.
 pub(crate) struct Screen {
-    terminal: DefaultTerminal,
-    input: UnboundedReceiver<Input>,
+    /// `None` only while it is dropped.
+    terminal: Option<DefaultTerminal>,
+    /// `None` once it has ended.
+    input: Option<UnboundedReceiver<Input>>,
     palette: Palette,
 }
 
@@ -37,27 +41,39 @@ impl Screen {
         let (sender, input) = unbounded_channel();
         std::thread::spawn(move || read(&sender));
         let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Ok(Self { terminal, input, palette: Palette { colours } })
+        Ok(Self { terminal: Some(terminal), input: Some(input), palette: Palette { colours } })
     }
 
     /// Draws; only what has changed is sent, and shows at once.
     pub(crate) fn show(&mut self, model: &Model) -> io::Result<()> {
         let palette = self.palette;
+        let Some(terminal) = &mut self.terminal else { return Ok(()) };
         execute!(io::stdout(), BeginSynchronizedUpdate)?;
-        self.terminal.draw(|frame| draw(frame, model, palette))?;
+        terminal.draw(|frame| draw(frame, model, palette))?;
         execute!(io::stdout(), EndSynchronizedUpdate)
     }
 
-    /// The next input. Cancel-safe.
+    /// The next input; [`Input::Gone`] is the last. Cancel-safe.
     pub(crate) async fn input(&mut self) -> Input {
-        // Without a reader (the terminal is gone) nobody can look any more either.
-        self.input.recv().await.unwrap_or(Input::Quit)
+        let Some(reader) = &mut self.input else { return std::future::pending().await };
+        let input = reader.recv().await;
+        if input.is_none() {
+            self.input = None;
+        }
+        input.unwrap_or(Input::Gone)
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        ratatui::restore();
+        // Of a terminal that is gone nothing can be given back. That ratatui would complain of it to
+        // standard error, which is gone too, would end in a panic.
+        let _ = ratatui::try_restore();
+        if let Some(mut terminal) = self.terminal.take()
+            && terminal.show_cursor().is_err()
+        {
+            std::mem::forget(terminal);
+        }
     }
 }
 

@@ -55,10 +55,9 @@ pub(super) fn explain(error: &E, known: &Known<'_>) -> Line {
             .hint("the node is busy: it has as many peers as it may have; try later, or raise max_peers"),
         E::Connection(text) if text.contains("refused to accept") => Line::wrong(TLS, said)
             .hint("the node is busy: it takes no more connections at the moment; try again"),
-        E::Quarantined | E::Stale { .. } => Line::wrong(GREETING, said).hint(
-            "the node refuses an earlier life of the address that this ping has: ping again, which \
-             takes another address",
-        ),
+        E::Quarantined | E::Stale { .. } | E::Outdated(_) => {
+            Line::wrong(GREETING, said).hint(EARLIER_LIFE)
+        }
         E::Goodbye | E::ShuttingDown => {
             Line::wrong(GREETING, said).hint("the node is about to end: ping it again once it is up")
         }
@@ -69,6 +68,9 @@ pub(super) fn explain(error: &E, known: &Known<'_>) -> Line {
         _ => Line::wrong(GREETING, said).hint("the node's own log may have more"),
     }
 }
+
+const EARLIER_LIFE: &str = "the node refuses an earlier life of the address that this ping has: ping \
+     again, which takes another address";
 
 pub(super) const NO_NAME: &str =
     "check the spelling, and that this machine's resolver (DNS, /etc/hosts) knows the name";
@@ -216,7 +218,7 @@ fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cluster_quic::{DevCa, Incarnation};
+    use cluster_quic::DevCa;
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
     use std::time::SystemTime;
@@ -235,13 +237,12 @@ mod tests {
         let text = || "some words".to_owned();
         let limit = Duration::from_secs(5);
         let all = [
-            (E::Resolve { host: text(), reason: text() }, "name"),
             (E::NoAnswer(limit), "QUIC"),
             (E::GreetingTimeout(limit), GREETING),
             (E::Version(text()), TLS),
             (E::Cluster(text()), GREETING),
             (E::Claim(text()), GREETING),
-            (E::Stale { claimed: Incarnation(1), known: Incarnation(2) }, GREETING),
+            (E::Outdated(text()), GREETING),
             (E::Quarantined, GREETING),
             (E::Refused("1 peers are known, which is the limit of max_peers".into()), GREETING),
             (E::Connection("the server refused to accept a new connection".into()), TLS),
