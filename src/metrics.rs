@@ -137,8 +137,12 @@ impl Reporter {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if !self.report() {
-                return;
+            // Milliseconds for each few dozen peers with their lanes: for no worker.
+            let reported = tokio::task::spawn_blocking(move || (self.report(), self)).await;
+            match reported {
+                Ok((true, reporter)) => self = reporter,
+                // The node is gone, or the runtime; a recorder that panicked has said so.
+                Ok((false, _)) | Err(_) => return,
             }
         }
     }
