@@ -73,6 +73,7 @@ fn tasks_are_spawned_where_a_peer_is_driven() {
         "driver",
         "foca.rs",
         "hub.rs",
+        "metrics.rs",
         "rotation/watch.rs",
         "session",
         "transport.rs",

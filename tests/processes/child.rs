@@ -10,6 +10,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::flood::flood;
 use crate::ledger::tell;
 use crate::message::{Command, Options, Reply, Report};
 use crate::setup::{Folder, LIMIT, Node, identity};
@@ -178,6 +179,11 @@ async fn obey(
                 peer.tell_when_ready(tell(n, bytes)).await.unwrap();
             }
             Reply::Done(count)
+        }
+        Command::Flood { to } => {
+            let peer = node.transport.peer(&to.parse().unwrap()).unwrap();
+            peer.connect().await.unwrap();
+            Reply::Done(flood(&peer))
         }
         Command::Flush { to } => {
             node.transport.flush(&to.parse().unwrap()).await.unwrap();

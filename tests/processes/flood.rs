@@ -1,4 +1,4 @@
-//! Fifty peers that flood a node whose sink stands still, under a limit of memory.
+//! Fifty peers that flood a node whose sink stands still, under a limit of memory; and a node that floods.
 
 use std::path::PathBuf;
 
@@ -82,7 +82,7 @@ impl Drop for Limit {
 }
 
 /// Sends until every lane has refused.
-fn flood(peer: &Peer) -> u64 {
+pub(crate) fn flood(peer: &Peer) -> u64 {
     let (mut accepted, mut refused) = (0, 0);
     for n in 0.. {
         let bytes = [200, 2_000, 40_000][n as usize % 3];
@@ -189,4 +189,35 @@ async fn large_tells_in_all_lanes_at_once_share_their_room() {
     node.tell(Command::Open).await;
     peer.flush().await.unwrap();
     assert_eq!(node.report().await.received.tells, u64::from(LANES));
+}
+
+/// What is to be sent: the queues, and where QUIC has copies of small chunks, once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_queues_to_all_peers_stay_within_the_documented_memory() {
+    const PEERS: u64 = 4;
+    const BUDGET: u64 = 20 * MIB;
+    let folder = Folder::new();
+    let options = Options {
+        lane_budget: 8 << 20,
+        peer_budget: BUDGET as usize,
+        stream_window: WINDOW,
+        takes: Some(0),
+        ..Options::default()
+    };
+    let mut node = Process::start(&folder, &options).await;
+    let before = node.report().await.peak;
+    let receivers: Vec<Node> = (0..PEERS).map(|_| folder.node(&options)).collect();
+    for receiver in &receivers {
+        let to = receiver.transport.address().to_string();
+        assert!(node.tell(Command::Flood { to }).await > 0);
+    }
+    let grown = node.report().await.peak - before;
+    // Queues, the socket's buffers, and what an association takes without anything waiting.
+    let queues = PEERS * BUDGET;
+    let limit = 2 * queues + 2048 * 6_500 + PEERS * (96 * KIB + 6 * 32 * KIB);
+    println!("{} MiB in queues: {} MiB of at most {}", queues / MIB, grown / MIB, limit / MIB);
+    assert!(grown >= queues * 9 / 10, "{grown}: the queues are not full");
+    assert!(grown <= limit, "{grown} of {limit}");
+    assert!(limit < config(&options).memory_limit(PEERS as usize));
+    receivers.iter().for_each(|receiver| receiver.ledger.open());
 }

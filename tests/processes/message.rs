@@ -54,6 +54,10 @@ pub(crate) enum Command {
         numbers: Range<u64>,
         bytes: usize,
     },
+    /// Sends until every lane has refused; returns how many were accepted.
+    Flood {
+        to: String,
+    },
     /// Waits until all of them are acknowledged.
     Flush {
         to: String,
