@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
 use tokio::sync::{SetOnce, broadcast, watch};
 
 use crate::address::{Address, Incarnation};
@@ -89,8 +89,6 @@ pub(crate) struct Node {
     /// Set when all tasks have ended and the socket is free.
     pub(crate) ended: SetOnce<()>,
     pub(crate) runtime: Handle,
-    /// Whether a task may block its thread once it has said so: there are other workers.
-    pub(crate) may_block_in_place: bool,
     /// `None` once the node has ended, which ends its subscribers.
     events: RwLock<Option<broadcast::Sender<Event>>>,
     /// Tells acknowledged by peers that were forgotten since.
@@ -123,8 +121,6 @@ impl Node {
             dead_letters: OnceLock::new(),
             phase: watch::Sender::new(Phase::Running),
             ended: SetOnce::new(),
-            may_block_in_place: runtime.runtime_flavor() == RuntimeFlavor::MultiThread
-                && runtime.metrics().num_workers() > 1,
             runtime,
             events: RwLock::new(Some(broadcast::Sender::new(EVENT_BUFFER))),
             forgotten: AtomicU64::new(0),

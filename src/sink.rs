@@ -15,10 +15,7 @@ use crate::frame::{self, RemoteTell, RemoteTellRef};
 ///
 /// Called on blocking threads, one at a time per peer and lane, in the order of sending per target
 /// path; lanes call concurrently. They are tokio's, of which a runtime has 512 unless it is built with
-/// more (4096 in a runtime of the transport's own): as many calls can block at a time. Where a few bytes come
-/// alone, and the runtime has other workers, the call may be on a worker's thread, of which tokio has been told
-/// that it may block (`block_in_place`): no thread has to wake up for it. In a call one may block, then, and not
-/// await.
+/// more (4096 in a runtime of the transport's own): as many calls can block at a time.
 ///
 /// A sink that sends holds a [`Peer`](crate::Peer) or a [`WeakTransport`](crate::WeakTransport): the
 /// node holds the sink, and with a `ClusterTransport` in it would never end by being dropped.

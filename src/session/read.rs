@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, Span};
@@ -159,7 +158,7 @@ async fn read_tells<L: Link>(
             false if run.in_place => inbound.settle(&mut run),
             false => {}
         }
-        let (frames, few) = (run.frames, run.len <= FEW);
+        let frames = run.frames;
         let pushed = lane.push(shared.inbound_epoch, next, run);
         next += frames;
         match pushed.map_err(|e| AssociationError::Protocol(e.to_string()))? {
@@ -172,7 +171,7 @@ async fn read_tells<L: Link>(
                 let hold = pace.hold(waiting_then, inbound.budget(), now);
                 match hold.filter(|_| !handlers.may_call_directly()) {
                     Some(until) => kept.until = Some(until),
-                    None => start_delivery(shared, Arc::clone(&lane), few),
+                    None => kept.deliver(),
                 }
             }
             Pushed::Queued if kept.until.is_some() && is_enough(waiting_then, inbound.budget()) => {
@@ -194,7 +193,7 @@ struct KeptBack<'a, L: Link> {
 impl<L: Link> KeptBack<'_, L> {
     fn deliver(&mut self) {
         self.until = None;
-        start_delivery(self.shared, Arc::clone(self.lane), false);
+        start_delivery(self.shared, Arc::clone(self.lane));
     }
 }
 
@@ -207,22 +206,11 @@ impl<L: Link> Drop for KeptBack<'_, L> {
     }
 }
 
-/// Bytes that come alone where a lane is not busy. With more, reading on meanwhile is worth more than the wake-up.
-const FEW: usize = 4 * 1024;
-
-/// Whose turn it is to have its sink called where it reads, while its worker's other tasks move to another
-/// thread. One in the process at a time: if the sink blocks, and all threads for blocking are taken, those
-/// tasks have to wait for the other workers, of which there must be some.
-static IN_PLACE: Semaphore = Semaphore::const_new(1);
-
 /// Hands to the sink what waits in the lane, and whatever comes meanwhile: on a thread that the sink may
 /// block, or, where it says that it does not, at once. Another thread takes tens of microseconds to wake
 /// up, as long as the rest of a tell's way, and at full load competes with the workers for the cores. At
 /// once is one read's frames, some 200 kB at most.
-///
-/// A `few` frames wait for no thread either: it is the worker's other tasks that another thread is woken for,
-/// and it finds nothing to do if the sink has returned by then.
-fn start_delivery<L: Link>(shared: &Shared<L>, lane: Arc<InboundLane>, few: bool) {
+fn start_delivery<L: Link>(shared: &Shared<L>, lane: Arc<InboundLane>) {
     let (node, peer) = (Arc::clone(&shared.node), Arc::clone(&shared.peer));
     let deliver = move || {
         let handlers = node.handlers.get()?;
@@ -236,13 +224,6 @@ fn start_delivery<L: Link>(shared: &Shared<L>, lane: Arc<InboundLane>, few: bool
     }
     let Some(handlers) = shared.node.handlers.get() else { return };
     if !handlers.may_call_directly() {
-        if few
-            && shared.node.may_block_in_place
-            && let Ok(_turn) = IN_PLACE.try_acquire()
-        {
-            tokio::task::block_in_place(deliver);
-            return;
-        }
         // What the sink says, there too, is said of the lane.
         let span = Span::current();
         tokio::task::spawn_blocking(move || span.in_scope(deliver));

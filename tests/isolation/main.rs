@@ -27,7 +27,6 @@
 //! | a node's connections | [`peers`]`::handshakes_that_stand_still_delay_nobody_s` | the hub greets one connection after the other | connected after 5 s instead of within 100 ms |
 //! | delivery off the workers | [`receiver`]`::sinks_that_block_in_every_lane_delay_no_gossip` | the sink is called by the lane's reader, on the worker | the second lane's sink is not even called |
 //! | gossip and blocking threads | [`receiver`]`::gossip_needs_no_blocking_thread` | gossip takes a turn on a blocking thread | no gossip in 10 s while a sink has the only one |
-//! | where few bytes are handed over on the reader's worker | [`receiver`]`::a_sink_that_blocks_its_worker_delays_no_gossip` | any number of workers at a time | no gossip in 10 s, with all threads for blocking taken |
 //! | a reader per lane | [`receiver`]`::a_lane_that_stands_still_delays_no_other` | readers wait for room one after the other | other lanes' tells are not acknowledged in 10 s |
 //! | large tells and small ones | [`backlog`]`::tells_of_16_mib_delay_their_own_lane_alone` | a connection writes one lane's chunk at a time | 3.6 s, at most 4.2 s, instead of 13 and 43 ms |
 //! | the application's runtime | [`runtime`]`::a_transport_with_threads_of_its_own_needs_none_of_the_application_s` | `Runtime::Dedicated` runs on the current one | no gossip in 10 s |

@@ -97,41 +97,6 @@ fn gossip_needs_no_blocking_thread() {
     });
 }
 
-/// Few bytes are handed over where they were read, on a thread whose other tasks move to another one. That may
-/// be missing: then the other workers have them.
-#[test]
-fn a_sink_that_blocks_its_worker_delays_no_gossip() {
-    for threads_left in [true, false] {
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        runtime.worker_threads(2).max_blocking_threads(1).enable_all();
-        let runtime = runtime.build().unwrap();
-        let (until, held) = std::sync::mpsc::channel::<()>();
-        if !threads_left {
-            runtime.spawn_blocking(move || held.recv());
-        }
-        let work = runtime.spawn(async move {
-            let world = World::new();
-            let (sink, mut hold) = Gate::new(None);
-            let (a, mut b) = pair(&world, sink);
-            let peer = a.connect(&b).await;
-            let targets = targets(&peer);
-            peer.tell(block(&targets[0])).unwrap();
-            hold.blocks(1).await;
-            for target in &targets[1..] {
-                peer.tell(block(target)).unwrap();
-            }
-            for number in 1..=20 {
-                peer.send_gossip(&Probe::new(number, 200)).unwrap();
-                assert_eq!(b.gossip("while a worker is held").await, number);
-            }
-            hold.still_blocks();
-            drop((hold, until));
-            timeout(NEVER, peer.flush()).await.expect("all are handled").unwrap();
-        });
-        runtime.block_on(work).unwrap();
-    }
-}
-
 /// Time goes on though threads are blocked, which holds the simulated clock: until this is dropped.
 fn keep_time_going() -> JoinSet<()> {
     let mut clock = JoinSet::new();
