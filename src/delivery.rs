@@ -6,26 +6,26 @@
 //! an epoch, and are fenced by the next one before it says where it resumes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::BytesMut;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::address::Address;
 use crate::control::{Instance, Resume};
 use crate::error::FrameError;
-use crate::frame::{self, Run, TellDecoder};
+use crate::frame::Run;
 use crate::lane::Lane;
-use crate::sink::RemoteMessageSink;
 use crate::stats::ReceivedStats;
 
+mod hand_over;
 mod large;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
+pub(crate) use hand_over::deliver;
 pub(crate) use large::{Grant, LargeFrames};
+use waiting::Waiting;
 
 /// Pieces from one peer that may wait for the sink where they came in, in all its lanes. Each may keep a
 /// batch of packets, of up to 64 KiB.
@@ -34,13 +34,6 @@ pub(crate) const IN_PLACE: usize = 128;
 /// Delivered bytes that are acknowledged without delay: few, so that the sender's copies of them are freed
 /// and used again while they are still in its caches.
 const ACKNOWLEDGE: usize = 512 * 1024;
-
-/// A run shorter than it is copied behind what waits: alone it would keep more memory than it counts for,
-/// a kilobyte for a frame of nine bytes.
-const SHORT: usize = 4 * 1024;
-
-/// What is copied behind one run at most, as it is freed with it.
-const TOGETHER: usize = 16 * 1024;
 
 /// All lanes from one peer.
 #[derive(Debug)]
@@ -243,35 +236,6 @@ struct LaneState {
     stats: ReceivedStats,
 }
 
-#[derive(Debug)]
-struct Waiting {
-    first: u64,
-    /// Its frames and length are those of `short`, too.
-    run: Run,
-    /// Frames behind the run's pieces, of short runs that came later.
-    short: BytesMut,
-    epoch: u64,
-    /// The position of the instance that sent it.
-    position: Arc<AtomicU64>,
-}
-
-impl Waiting {
-    /// Whether `run` is to be copied behind this one.
-    fn is_followed_by(&self, run: &Run, first: u64, epoch: u64, position: &Arc<AtomicU64>) -> bool {
-        run.len < SHORT
-            && self.short.len() + run.len <= TOGETHER
-            && self.epoch == epoch
-            && Arc::ptr_eq(&self.position, position)
-            && self.first + self.run.frames == first
-    }
-
-    fn append(&mut self, run: &Run) {
-        run.pieces.iter().for_each(|piece| self.short.extend_from_slice(piece));
-        self.run.frames += run.frames;
-        self.run.len += run.len;
-    }
-}
-
 /// What became of received frames.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
@@ -324,12 +288,12 @@ impl InboundLane {
         state.bytes += run.len;
         state.stats.waiting_frames += run.frames;
         let position = Arc::clone(&state.position);
-        match state.queue.back_mut() {
-            Some(last) if last.is_followed_by(&run, first, epoch, &position) => last.append(&run),
-            _ => {
-                let short = BytesMut::new();
-                state.queue.push_back(Waiting { first, run, short, epoch, position });
-            }
+        let behind = match state.queue.back_mut() {
+            Some(last) => last.take(first, run, epoch, &position),
+            None => Err(run),
+        };
+        if let Err(run) = behind {
+            state.queue.push_back(Waiting::new(first, run, epoch, position));
         }
         Ok(if std::mem::replace(&mut state.delivering, true) {
             Pushed::Queued
@@ -382,98 +346,4 @@ pub(crate) enum Fault {
         epoch: u64,
     },
     SinkPanicked(Lane),
-}
-
-/// Hands the lane's frames to the sink until none waits. Blocks as long as the sink does: for a
-/// thread of its own.
-pub(crate) fn deliver(
-    from: &Address,
-    inbound: &Inbound,
-    lane: &InboundLane,
-    sink: &dyn RemoteMessageSink,
-    report: &dyn Fn(Fault),
-) {
-    let mut batch = VecDeque::new();
-    loop {
-        {
-            let mut state = lane.lock();
-            std::mem::swap(&mut state.queue, &mut batch);
-            if batch.is_empty() {
-                state.delivering = false;
-                drop(state);
-                inbound.rested.notify_waiters();
-                return;
-            }
-        }
-        for waiting in batch.drain(..) {
-            let done = deliver_run(from, lane.lane, &waiting, sink, report);
-            let Run { frames, len, .. } = waiting.run;
-            // Before there is said to be room.
-            drop(waiting);
-            let mut state = lane.lock();
-            state.bytes -= len;
-            state.stats.waiting_frames -= frames;
-            state.stats.delivered_frames += frames - done.refused;
-            state.stats.delivered_bytes += (len - done.refused_bytes) as u64;
-            state.stats.refused_frames += done.refused;
-            state.stats.sink_panics += done.panics;
-            drop(state);
-            lane.room.notify_waiters();
-            inbound.note_delivered(len);
-        }
-    }
-}
-
-#[derive(Default)]
-struct Done {
-    refused: u64,
-    refused_bytes: usize,
-    panics: u64,
-}
-
-fn deliver_run(
-    from: &Address,
-    lane: Lane,
-    waiting: &Waiting,
-    sink: &dyn RemoteMessageSink,
-    report: &dyn Fn(Fault),
-) -> Done {
-    let mut done = Done::default();
-    let pieces = waiting.run.pieces.iter().map(|piece| &piece[..]);
-    let mut pieces = pieces.chain([&waiting.short[..]]);
-    let mut rest: &[u8] = &[];
-    let mut next = waiting.first;
-    let mut decoder = TellDecoder::default();
-    // Per frame, so that a slow sink's progress is seen and can be acknowledged.
-    let handled = |next: &mut u64| {
-        *next += 1;
-        waiting.position.store(*next, Ordering::Release);
-    };
-    loop {
-        // One guard for as many frames as go well: a panic costs the frame that it comes from.
-        let all = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let Some(frame) = frame::next_frame(&mut rest) else {
-                    let Some(piece) = pieces.next() else { return };
-                    rest = piece;
-                    continue;
-                };
-                match decoder.decode(frame) {
-                    Ok(tell) => sink.deliver(from, tell),
-                    Err(error) => {
-                        done.refused += 1;
-                        done.refused_bytes += frame::PREFIX + frame.len();
-                        report(Fault::Frame { lane, error, epoch: waiting.epoch });
-                    }
-                }
-                handled(&mut next);
-            }
-        }));
-        if all.is_ok() {
-            return done;
-        }
-        done.panics += 1;
-        report(Fault::SinkPanicked(lane));
-        handled(&mut next);
-    }
 }

@@ -29,9 +29,9 @@ const PACKETS: u64 = 64;
 const GOSSIP_IN_FLIGHT: u64 = 2 * 1024 * KIB;
 
 impl Config {
-    /// The most bytes that a node of this configuration can hold in memory with `peers` peers, each of them
-    /// flooding it in as many lanes as a node may have, with a sink that blocks for ever, and with a full
-    /// queue to each. What the application itself keeps (gossip in its inbox, tells in its sink) comes on
+    /// The most bytes that a node of this configuration can hold in memory, with the exception below, with
+    /// `peers` peers, each of them flooding it in as many lanes as a node may have, with a sink that blocks
+    /// for ever, and with a full queue to each. What the application itself keeps (gossip in its inbox, tells in its sink) comes on
     /// top, and so does what the process needs without a node.
     ///
     /// ```text
@@ -39,13 +39,13 @@ impl Config {
     /// to peers   2 x min(node_budget, peers x peer_budget, peers x tell_lanes x lane_budget)
     /// each peer  gossip_budget + 2 MiB
     ///            + 18 streams x (2.5 x stream_window + 32 KiB)              in QUIC's buffers
-    ///            + 16 lanes   x (2.5 x stream_window + 32 x max_udp_payload waiting, or being gathered
+    ///            + 16 lanes   x (3.5 x stream_window + 32 x max_udp_payload waiting, or being gathered
     ///                            + 32 KiB of a thread)
     ///            + 128 x 64 KiB kept by pieces of batches
     ///            + 1.5 x large_budget + 1.5 x 16 MiB of gossip being gathered + 96 KiB
     /// ```
     ///
-    /// It is a worst case of bytes, not a forecast: an idle association takes some 70 kB. One thing is not
+    /// It is a worst case of bytes, not a forecast: an idle association takes some 75 kB. One thing is not
     /// in it: packets that the system hands over in one batch of up to 64 KiB share its memory, and QUIC's
     /// buffers count packets. A lane that stands still while the others of its peer flow can keep more than
     /// its window for that, as much as ten times with batches as quinn sends them.
@@ -67,8 +67,9 @@ impl Config {
 
     fn for_peer(&self) -> u64 {
         let run = READ_BATCH as u64 * u64::from(self.max_udp_payload);
-        // A queue takes one run beyond its bound; gathering, a buffer grows by halves at worst.
-        let lane = self.stream_window + run + grown(self.stream_window) + SINK_THREAD;
+        // A queue takes one run beyond its bound, and short runs are put together in buffers that double;
+        // gathering, a buffer grows by halves at worst.
+        let lane = 2 * self.stream_window + run + grown(self.stream_window) + SINK_THREAD;
         let gossip = self.gossip_budget as u64 + GOSSIP_IN_FLIGHT + grown(MAX_FRAME as u64);
         ASSOCIATION
             + u64::from(MAX_STREAMS) * (buffered(self.stream_window) + 32 * KIB)
@@ -100,7 +101,7 @@ mod tests {
         let config = Config::builder("sys").build().unwrap();
         let limit = |peers| config.memory_limit(peers);
         assert_eq!(limit(0) / MIB, 112);
-        assert_eq!(config.for_peer() / MIB, 107);
+        assert_eq!(config.for_peer() / MIB, 111);
         // Up to eight peers each can have their whole budget, twice; then the node's holds.
         assert_eq!(limit(8) - limit(0), 8 * (config.for_peer() + 256 * MIB));
         assert_eq!(limit(50) - limit(0), 50 * config.for_peer() + 2048 * MIB);

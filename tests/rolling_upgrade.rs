@@ -412,16 +412,20 @@ fn what_cannot_be_bound_says_why_and_leaves_nothing_bound() {
     until("the node after all", || bind(port).ok());
 }
 
-/// TCP is open to whoever reaches the port: a program that gives its node up must not keep it.
-#[test]
-fn a_node_that_is_dropped_leaves_no_port_open() {
+fn both(runtime: &Runtime) -> BothTransports {
     let identity = DevCa::new("upgrade").unwrap().identity(&["127.0.0.1"]).unwrap();
-    let runtime = runtime();
-    let both = bound("both", || {
+    bound("both", || {
         let (udp, port) = port();
         drop(udp);
         runtime.block_on(BothTransports::bind(config(port), &identity)).ok()
-    });
+    })
+}
+
+/// TCP is open to whoever reaches the port: a program that gives its node up must not keep it.
+#[test]
+fn a_node_that_is_dropped_leaves_no_port_open() {
+    let runtime = runtime();
+    let both = both(&runtime);
     let port = both.quic().address().port();
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), "it listens");
     drop(both);
@@ -432,13 +436,8 @@ fn a_node_that_is_dropped_leaves_no_port_open() {
 
 #[test]
 fn a_shutdown_keeps_its_deadline_whatever_becomes_of_the_tcp_port() {
-    let identity = DevCa::new("upgrade").unwrap().identity(&["127.0.0.1"]).unwrap();
     let runtime = runtime();
-    let both = bound("both", || {
-        let (udp, port) = port();
-        drop(udp);
-        runtime.block_on(BothTransports::bind(config(port), &identity)).ok()
-    });
+    let both = both(&runtime);
     let port = both.quic().address().port();
     let shutdown = async {
         // Somebody else has the port as soon as it is free, so that it never looks closed.

@@ -5,9 +5,9 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::address::Incarnation;
-use crate::frame::{FrameDecoder, RemoteTellRef};
-use crate::sink::RecordingSink;
+use crate::address::{Address, Incarnation};
+use crate::frame::{self, FrameDecoder, RemoteTellRef, TellDecoder};
+use crate::sink::{RecordingSink, RemoteMessageSink};
 
 const LANE: Lane = Lane::Tell(0);
 const LARGE: usize = 32 << 20;
@@ -82,8 +82,7 @@ fn short_runs_that_wait_keep_no_more_than_they_count_for() {
     }
     {
         let state = lane.lock();
-        let kept: usize =
-            state.queue.iter().map(|w| size_of::<Waiting>() + w.short.capacity()).sum();
+        let kept: usize = state.queue.iter().map(Waiting::overhead).sum();
         assert!(kept < 2 * state.bytes, "{kept} for {}", state.bytes);
         assert_eq!(state.stats.waiting_frames, RUNS);
     }

@@ -28,7 +28,8 @@ pub(super) struct Queue {
     pub(super) tail_frames: u64,
     pub(super) block: usize,
     /// Acknowledged before the current writer has taken them, since they went over a connection before its
-    /// own; it takes them first, for its stream numbers frames by counting.
+    /// own; it takes them first, for its stream numbers frames by counting. No budget has them any more. They
+    /// are what the peer's sink had still to handle of the old connection's: its stream's window or two.
     pub(super) overtaken: VecDeque<Chunk>,
     /// The first chunk that the current writer has not taken.
     pub(super) cursor: usize,

@@ -118,6 +118,17 @@ fn check(report: &ShutdownReport, peer: &Peer) {
     assert!(report.took < Duration::from_secs(20), "{report:?}");
 }
 
+pub(crate) async fn a_drain_past_its_deadline_reports_the_exact_loss(net: impl Net) {
+    let (a, sink, peer) = blocked(&net).await;
+    let begin = std::time::Instant::now();
+    let report = a.transport.shutdown(MS(600)).await;
+    let (took, refused) = (begin.elapsed(), peer.tell(tell(0)));
+    sink.open();
+    check(&report, &peer);
+    assert!(took < Duration::from_secs(5), "{report:?}");
+    assert!(matches!(refused, Err(SendError::ShuttingDown(_))));
+}
+
 pub(crate) async fn two_shutdowns_at_once_end_at_the_earlier_deadline(net: impl Net) {
     let (a, sink, peer) = blocked(&net).await;
     let (long, short) =

@@ -7,7 +7,7 @@ use cluster_quic::{
     PeerState, RecordingSink, RemoteMessageSink, RemoteTellRef, SendError, gossip_inbox,
 };
 
-use crate::harness::{GateSink, Net, Node, number, tell, until};
+use crate::harness::{Net, Node, number, tell, until};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -184,32 +184,6 @@ pub(crate) async fn both_sides_drain(net: impl Net) {
         assert_eq!(report.acknowledged + lost, 1_000);
         assert!(receiver.sink.len() as u64 >= report.acknowledged);
     }
-}
-
-pub(crate) async fn a_drain_past_its_deadline_reports_the_exact_loss(net: impl Net) {
-    let a = Node::start(net.node("a", |c| c.tell_lanes(1)));
-    let b = net.node("b", |c| c);
-    let (sink, mut calls) = GateSink::new();
-    let (inbox, _gossip) = gossip_inbox::<String>(1);
-    b.start(inbox, sink.clone()).unwrap();
-    let peer = a.transport.peer(b.address()).unwrap();
-    for n in 0..100 {
-        let mut tell = tell(n);
-        if n == 40 {
-            tell.target_path = "/user/blocked".into();
-        }
-        peer.tell(tell).unwrap();
-    }
-    calls.recv().await.unwrap();
-    let begin = std::time::Instant::now();
-    let report = a.transport.shutdown(MS(600)).await;
-    assert!(begin.elapsed() < Duration::from_secs(5), "{report:?}");
-    // The sink has returned from 40 of them, and is in the next.
-    assert_eq!(report.acknowledged, 40);
-    assert_eq!(report.lost.len(), 1);
-    assert_eq!((&report.lost[0].0, report.lost[0].1.frames), (b.address(), 60));
-    assert!(matches!(peer.tell(tell(0)), Err(SendError::ShuttingDown(_))));
-    sink.open();
 }
 
 pub(crate) async fn dropping_the_last_handle_says_goodbye(net: impl Net) {

@@ -75,7 +75,7 @@ on_every_backend! {
         limits::a_prompt_sink_is_believed_until_it_blocks
         limits::a_blocked_sink_delays_its_lane_alone
         limits::a_lane_that_stands_still_is_reported_once
-        faults::a_drain_past_its_deadline_reports_the_exact_loss
+        endings::a_drain_past_its_deadline_reports_the_exact_loss
         endings::two_shutdowns_at_once_end_at_the_earlier_deadline
         endings::a_shutdown_that_was_given_up_can_be_ended
     }

@@ -5,7 +5,7 @@ use cluster_quic::{AssociationError, Event, Events};
 use quinn::{Connection, Endpoint};
 use tokio::time::timeout;
 
-use super::strangers::lone;
+use super::strangers::{hello, lone};
 use super::{MS, SECS, defaults};
 use crate::identity::{Ca, Claims};
 use crate::network::Pipe;
@@ -26,18 +26,7 @@ async fn greet(
     let (endpoint, connected) =
         raw::dial(world.network(), from, to, ca, Some(&certificate), ALPN).await;
     let connection = connected.unwrap();
-    let hello = Hello {
-        version: 1,
-        cluster: "sim".into(),
-        address: world.nodes[1].address.to_string(),
-        to: world.nodes[0].address.to_string(),
-        incarnation: 100,
-        session: 0,
-        attempt,
-        lanes: 4,
-        stream_window,
-        resume: None,
-    };
+    let hello = Hello { incarnation: 100, attempt, stream_window, ..hello(world) };
     raw::greet(&connection, &hello).await;
     (endpoint, connection)
 }

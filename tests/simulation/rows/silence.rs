@@ -55,18 +55,8 @@ async fn come_again(world: &World, ca: &Ca, member: Member, times: u64) {
         let (endpoint, connected) =
             raw::dial(&network, from, to, ca, Some(&certificate), ALPN).await;
         let connection = connected.unwrap();
-        let hello = Hello {
-            version: 1,
-            cluster: "sim".into(),
-            address: world.nodes[1].address.to_string(),
-            to: world.nodes[0].address.to_string(),
-            incarnation: 100,
-            session: 0,
-            attempt: attempt * 100,
-            lanes: 4,
-            stream_window: member.window(attempt),
-            resume: None,
-        };
+        let (attempt, stream_window) = (attempt * 100, member.window(attempt));
+        let hello = Hello { incarnation: 100, attempt, stream_window, ..hello(world) };
         raw::greet(&connection, &hello).await;
         match member {
             Member::ReadsNothing => drop(connection.closed().await),
