@@ -17,7 +17,7 @@ use crate::address::{Address, Incarnation};
 use crate::control::Instance;
 use crate::delivery::{Fault, Inbound};
 use crate::error::{BudgetScope, FlushError, FrameError, PeerError, SendError};
-use crate::frame::Tell;
+use crate::frame::{RemoteTellRef, Tell};
 use crate::lane::Lane;
 use crate::node::{Node, within};
 use crate::outbound::{Budget, CATCH_UP, GossipQueue, Patience, Refused, TellLane, Wake};
@@ -121,21 +121,20 @@ impl PeerCore {
     }
 
     fn push<T: Tell>(&self, tell: T) -> Result<(), SendError<T>> {
-        let lane = self.lane_of(tell.as_tell().target_path);
-        self.push_in(lane, tell, Patience::None).map_err(|(refused, tell)| refusal(refused, tell))
+        let parts = tell.as_tell();
+        let lane = self.lane_of(parts.target_path);
+        self.push_in(lane, &parts, Patience::None).map_err(|refused| refusal(refused, tell))
     }
 
-    fn push_in<T: Tell>(
+    /// Borrows: a tell that is moved to and fro is a copy that waits for whatever was written before it, which
+    /// costs more than the rest where many lanes take turns.
+    fn push_in(
         &self,
         lane: &TellLane,
-        tell: T,
+        tell: &RemoteTellRef<'_>,
         patience: Patience,
-    ) -> Result<(), (Refused, T)> {
-        let parts = tell.as_tell();
-        let accepted = match lane.push(&parts, parts.encoded_len(), patience) {
-            Ok(accepted) => accepted,
-            Err(refused) => return Err((refused, tell)),
-        };
+    ) -> Result<(), Refused> {
+        let accepted = lane.push(tell, tell.encoded_len(), patience)?;
         if accepted.wake == Wake::Driver {
             self.wake.notify_one();
         }
@@ -143,6 +142,51 @@ impl PeerCore {
             use_up_unit();
         }
         Ok(())
+    }
+
+    /// Waits for its turn, and then for room.
+    async fn push_in_turn(&self, lane: &TellLane, tell: &RemoteTellRef<'_>) -> Result<(), Refused> {
+        // Never closed; and without a turn a call would still be right, only not fair.
+        let _turn = lane.turn.acquire().await.ok();
+        let mut full = false;
+        loop {
+            // Registered before the try, so that nothing in between is missed; for room only if that is what
+            // was short, since every acknowledgement wakes all who wait for it.
+            let caught_up = lane.caught_up.notified();
+            let (room, peer, node) = (
+                lane.progress.notified(),
+                self.budget.freed.notified(),
+                self.node_budget.freed.notified(),
+            );
+            tokio::pin!(caught_up, room, peer, node);
+            caught_up.as_mut().enable();
+            if full {
+                room.as_mut().enable();
+                peer.as_mut().enable();
+                node.as_mut().enable();
+            }
+            match self.push_in(lane, tell, Patience::Waits) {
+                Err(Refused::Full(_)) => {
+                    lane.short.store(true, Ordering::Relaxed);
+                    if std::mem::replace(&mut full, true) {
+                        tokio::select! {
+                            () = room => {}
+                            () = peer => {}
+                            () = node => {}
+                        }
+                    }
+                }
+                Err(Refused::Ahead) => {
+                    full = false;
+                    lane.short.store(false, Ordering::Relaxed);
+                    let waits = within(&self.runtime, || timeout(CATCH_UP, caught_up));
+                    if waits.await.is_err() {
+                        lane.no_use_waiting();
+                    }
+                }
+                done => return done,
+            }
+        }
     }
 
     fn lane_of(&self, target_path: &str) -> &TellLane {
@@ -218,59 +262,19 @@ impl Peer {
         if !coop::has_budget_remaining() {
             coop::consume_budget().await;
         }
-        let lane = self.0.lane_of(tell.as_tell().target_path);
-        let mut tell = tell;
+        let core = &*self.0;
+        let parts = tell.as_tell();
+        let lane = core.lane_of(parts.target_path);
         if lane.turn.available_permits() > 0 || !lane.short.load(Ordering::Relaxed) {
-            match self.0.push_in(lane, tell, Patience::Waits) {
+            match core.push_in(lane, &parts, Patience::Waits) {
                 Ok(()) => return Ok(()),
-                Err((Refused::Full(_) | Refused::Ahead, back)) => tell = back,
-                Err((refused, back)) => return Err(refusal(refused, back)),
+                Err(Refused::Full(_) | Refused::Ahead) => {}
+                Err(refused) => return Err(refusal(refused, tell)),
             }
         }
-        // Never closed; and without a turn a call would still be right, only not fair.
-        let _turn = lane.turn.acquire().await.ok();
-        let mut full = false;
-        loop {
-            // Registered before the try, so that nothing in between is missed; for room only if that is what
-            // was short, since every acknowledgement wakes all who wait for it.
-            let caught_up = lane.caught_up.notified();
-            let (room, peer, node) = (
-                lane.progress.notified(),
-                self.0.budget.freed.notified(),
-                self.0.node_budget.freed.notified(),
-            );
-            tokio::pin!(caught_up, room, peer, node);
-            caught_up.as_mut().enable();
-            if full {
-                room.as_mut().enable();
-                peer.as_mut().enable();
-                node.as_mut().enable();
-            }
-            match self.0.push_in(lane, tell, Patience::Waits) {
-                Ok(()) => return Ok(()),
-                Err((Refused::Full(_), back)) => {
-                    tell = back;
-                    lane.short.store(true, Ordering::Relaxed);
-                    if std::mem::replace(&mut full, true) {
-                        tokio::select! {
-                            () = room => {}
-                            () = peer => {}
-                            () = node => {}
-                        }
-                    }
-                }
-                Err((Refused::Ahead, back)) => {
-                    tell = back;
-                    full = false;
-                    lane.short.store(false, Ordering::Relaxed);
-                    let waits = within(&self.0.runtime, || timeout(CATCH_UP, caught_up));
-                    if waits.await.is_err() {
-                        lane.no_use_waiting();
-                    }
-                }
-                Err((refused, back)) => return Err(refusal(refused, back)),
-            }
-        }
+        // Few come here, and a call that need not wait is to be small.
+        let pushed = Box::pin(core.push_in_turn(lane, &parts)).await;
+        pushed.map_err(|refused| refusal(refused, tell))
     }
 
     /// Sends gossip: latest wins, so it is always taken, and the oldest that waits is dropped where
