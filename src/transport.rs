@@ -107,6 +107,7 @@ impl ClusterTransport {
         network: &InProcessNetwork,
         host: &str,
     ) -> Result<Self, BindError> {
+        let config = config.in_process();
         let (runtime, own) = runtime(&config)?;
         let port = config.advertise_port.unwrap_or(IN_PROCESS_PORT);
         let address = Address::new(&config.system, host, port).map_err(ConfigError::from)?;

@@ -90,7 +90,10 @@ impl Fast {
 
     async fn with_one_kept_back() -> Self {
         let network = InProcessNetwork::new();
-        let ((a, _), (b, sink)) = (node(&network, "a"), node(&network, "b"));
+        // A burst comes in several reads.
+        let config = || Config::builder("test").stream_window(16 * 1024).build().unwrap();
+        let (a, _) = reborn(&network, "a", config());
+        let (b, sink) = reborn(&network, "b", config());
         let (peer, back) = (a.peer(b.address()).unwrap(), b.peer(a.address()).unwrap());
         let mut fast = Self { _a: a, b, sink, peer, back, sent: 0 };
         for _ in 0..10 {
