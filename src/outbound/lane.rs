@@ -87,10 +87,7 @@ impl TellLane {
             }
             q.granted += grant;
         }
-        q.make_room(len);
-        frame::encode_tell(tell, frame_len, &mut q.tail);
-        q.tail_frames += 1;
-        q.next += 1;
+        q.append(tell, frame_len, len);
         q.held = held;
         let before = q.totals.accepted_bytes;
         q.totals.accepted_bytes += len as u64;
