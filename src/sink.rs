@@ -82,6 +82,33 @@ impl RemoteMessageSink for RecordingSink {
 #[derive(Clone)]
 pub struct TellSink(pub(crate) Arc<dyn RemoteMessageSink>);
 
+impl TellSink {
+    /// Says that its calls never block, as [`may_block`](RemoteMessageSink::may_block) does for a sink of one's
+    /// own: for `atomr-cluster`'s, whose trait has no such method, when all that they do is to put a tell
+    /// into a mailbox.
+    ///
+    /// ```
+    /// # use cluster_quic::{RecordingSink, TellSink};
+    /// let sink = TellSink::from(RecordingSink::new()).never_blocks();
+    /// ```
+    #[must_use]
+    pub fn never_blocks(self) -> Self {
+        Self(Arc::new(NeverBlocks(self.0)))
+    }
+}
+
+struct NeverBlocks(Arc<dyn RemoteMessageSink>);
+
+impl RemoteMessageSink for NeverBlocks {
+    fn deliver(&self, from: &Address, tell: RemoteTellRef<'_>) {
+        self.0.deliver(from, tell);
+    }
+
+    fn may_block(&self) -> bool {
+        false
+    }
+}
+
 impl fmt::Debug for TellSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TellSink")
@@ -166,5 +193,24 @@ impl<G: DeserializeOwned + Send + 'static> GossipReceiver for GossipInbox<G> {
             }
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_sink_changes_nothing_else() {
+        let records = RecordingSink::new();
+        let sink = TellSink::from(Arc::clone(&records));
+        assert!(sink.0.may_block());
+        let sink = sink.never_blocks();
+        assert!(!sink.0.may_block());
+        let tell =
+            RemoteTellRef { target_path: "/t", manifest: "m", payload: &[7], sender_path: None };
+        let from: Address = "akka.quic://s@h:1".parse().unwrap();
+        sink.0.deliver(&from, tell);
+        assert_eq!(records.records(), [(from, tell.to_owned())]);
     }
 }
