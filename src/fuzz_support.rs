@@ -98,6 +98,8 @@ pub fn stream(chunks: Vec<Bytes>) -> Result<(Lane, u64, u64), AssociationError> 
 struct Arrived(VecDeque<Bytes>);
 
 impl LaneReader for Arrived {
+    const PINS: bool = false;
+
     async fn read(&mut self, chunks: &mut Vec<Bytes>) -> Result<bool, AssociationError> {
         let next = self.0.pop_front();
         let more = next.is_some();

@@ -122,6 +122,9 @@ pub(crate) trait LaneWriter: Send + 'static {
 
 /// A lane from the peer.
 pub(crate) trait LaneReader: Send + 'static {
+    /// Whether a piece may keep more memory than it has bytes, so that it must not wait for long as it is.
+    const PINS: bool;
+
     /// Appends what has arrived to `chunks`, waiting for something; returns `false` at the lane's
     /// end. Cancel-safe: a dropped call has appended nothing, and the next one finds what it would have found.
     fn read(

@@ -1,9 +1,9 @@
 //! What waits to be sent to one peer: a bounded byte queue per tell lane, which retains what was sent
 //! until it is acknowledged, and a latest-wins queue for gossip.
 //!
-//! A tell is encoded straight into its lane's buffer under the lane's lock, and that is the only
-//! lock it takes. A lane's frames are numbered from 0; the numbers go on over connections and
-//! incarnations, so `accepted = acknowledged + lost + pending` can be read off at any moment:
+//! A tell is encoded into its lane's buffer under the lane's lock, and that is the only lock it takes. A
+//! lane's frames are numbered from 0; the numbers go on over connections and incarnations, so
+//! `accepted = acknowledged + lost + pending` can be read off at any moment:
 //!
 //! ```text
 //!        acked        sent          next

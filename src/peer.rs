@@ -126,8 +126,7 @@ impl PeerCore {
         self.push_in(lane, &parts, Patience::None).map_err(|refused| refusal(refused, tell))
     }
 
-    /// Borrows: a tell that is moved to and fro is a copy that waits for whatever was written before it, which
-    /// costs more than the rest where many lanes take turns.
+    /// Lends the tell to its lane: it is moved when it goes back to the caller, and not for each try.
     fn push_in(
         &self,
         lane: &TellLane,

@@ -429,6 +429,9 @@ pub(crate) struct InProcessReader {
 }
 
 impl LaneReader for InProcessReader {
+    /// Its sender's own chunks, which that keeps until they are acknowledged.
+    const PINS: bool = false;
+
     async fn read(&mut self, chunks: &mut Vec<Bytes>) -> Result<bool, AssociationError> {
         let first = tokio::select! {
             biased;

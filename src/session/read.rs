@@ -17,7 +17,7 @@ use crate::delivery::{self, InboundLane, Pushed};
 use crate::error::AssociationError;
 use crate::frame::next_frame;
 use crate::lane::{Lane, MAX_STREAMS};
-use crate::link::Link;
+use crate::link::{LaneReader, Link};
 use crate::stream::{ControlReader, Intake};
 
 /// Received bytes that may wait for a lane's sink where they came in; what comes on top is copied. A
@@ -153,10 +153,10 @@ async fn read_tells<L: Link>(
         let waiting_then = waiting + run.len;
         let now = Instant::now();
         pace.received(run.len, now);
-        match waiting > PINNED {
-            true => run.compact(),
-            false if run.in_place => inbound.settle(&mut run),
-            false => {}
+        if L::Reader::PINS && waiting > PINNED {
+            run.compact();
+        } else if L::Reader::PINS && run.in_place {
+            inbound.settle(&mut run);
         }
         let frames = run.frames;
         let pushed = lane.push(shared.inbound_epoch, next, run);

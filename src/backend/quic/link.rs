@@ -234,6 +234,9 @@ pub(crate) struct QuicReader {
 }
 
 impl LaneReader for QuicReader {
+    /// A batch of packets.
+    const PINS: bool = true;
+
     async fn read(&mut self, chunks: &mut Vec<Bytes>) -> Result<bool, AssociationError> {
         let read = match self.reset {
             None => self.stream.read_chunks(&mut self.batch).await,
