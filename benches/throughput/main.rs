@@ -8,7 +8,7 @@
 //! cargo bench --bench throughput -- lanes        what the number of tell lanes does
 //! ```
 //!
-//! All nodes live in this process, on one tokio runtime of two workers, and talk over 127.0.0.1:
+//! All nodes live in this process, on a tokio runtime of two workers, and talk over 127.0.0.1:
 //!
 //! | group | case | what |
 //! |---|---|---|
@@ -65,6 +65,7 @@ mod senders;
 mod targets;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::options::{Group, Options};
 use crate::report::Report;
@@ -99,43 +100,59 @@ fn main() -> ExitCode {
 
 /// Whether our transports kept all tells in order.
 fn run(options: Options) -> Result<bool, Error> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    // In a task, so that senders share the workers with everything else.
-    let mut report = runtime.block_on(runtime.spawn(async move {
-        let mut report = Report::new();
-        groups(&options, &mut report).await?;
-        Ok::<_, Error>(report)
-    }))??;
-    report.print();
-    let written = report.write()?;
-    println!("\nwritten to {}\n       and {}", written.json.display(), written.html.display());
-    runtime.shutdown_background();
-    Ok(report.is_sound())
-}
-
-async fn groups(options: &Options, report: &mut Report) -> Result<(), Error> {
-    // First, as long as the process has used little memory.
-    if options.runs(Group::Idle) {
-        idle::measure(options, report).await?;
-    }
-    if options.runs(Group::Latency) {
-        latency::measure(options, report).await?;
-    }
-    if options.runs(Group::Rates) {
-        rates::measure(options, report).await?;
-    }
-    if options.runs(Group::Senders) {
-        senders::measure(options, report).await?;
-    }
-    if options.runs(Group::Peers) {
-        peers::measure(options, report).await?;
-    }
-    if options.runs(Group::Lanes) {
-        lanes::measure(options, report).await?;
-    }
+    let options = Arc::new(options);
+    let report = on_a_runtime(idle_associations(Arc::clone(&options), Report::new()))?;
+    let report = on_a_runtime(single_tells(Arc::clone(&options), report))?;
+    let mut report = on_a_runtime(under_load(options, report))?;
     if report.is_empty() {
         return Err("no case has such a name".into());
     }
-    Ok(())
+    report.print();
+    let written = report.write()?;
+    println!("\nwritten to {}\n       and {}", written.json.display(), written.html.display());
+    Ok(report.is_sound())
+}
+
+/// On a runtime of its own. On one that has had a thousand associations, and has none of their tasks left, a
+/// sink's thread wakes up 40 us later, for a cause that is not known; bare quinn, which has none, does not.
+fn on_a_runtime(
+    groups: impl Future<Output = Result<Report, Error>> + Send + 'static,
+) -> Result<Report, Error> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // In a task, so that senders share the workers with everything else.
+    let report = runtime.block_on(runtime.spawn(groups))??;
+    runtime.shutdown_background();
+    Ok(report)
+}
+
+/// First, as long as the process has used little memory.
+async fn idle_associations(options: Arc<Options>, mut report: Report) -> Result<Report, Error> {
+    if options.runs(Group::Idle) {
+        idle::measure(&options, &mut report).await?;
+    }
+    Ok(report)
+}
+
+async fn single_tells(options: Arc<Options>, mut report: Report) -> Result<Report, Error> {
+    if options.runs(Group::Latency) {
+        latency::measure(&options, &mut report).await?;
+    }
+    Ok(report)
+}
+
+async fn under_load(options: Arc<Options>, mut report: Report) -> Result<Report, Error> {
+    if options.runs(Group::Rates) {
+        rates::measure(&options, &mut report).await?;
+    }
+    if options.runs(Group::Senders) {
+        senders::measure(&options, &mut report).await?;
+    }
+    if options.runs(Group::Peers) {
+        peers::measure(&options, &mut report).await?;
+    }
+    if options.runs(Group::Lanes) {
+        lanes::measure(&options, &mut report).await?;
+    }
+    Ok(report)
 }
