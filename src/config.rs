@@ -435,6 +435,16 @@ mod tests {
     }
 
     #[test]
+    fn a_window_counts_more_in_process_and_never_less() {
+        let window = |bytes| {
+            let config = Config::builder("sys").stream_window(bytes).send_window(1 << 30);
+            config.build().unwrap().in_process().stream_window
+        };
+        let windows = [16 << 10, 256 << 10, 1 << 20, 8 << 20].map(window);
+        assert_eq!(windows, [256 << 10, 4 << 20, 4 << 20, 8 << 20]);
+    }
+
+    #[test]
     fn out_of_range_names_the_setting() {
         let of = |builder: ConfigBuilder| match builder.build() {
             Err(ConfigError::OutOfRange { field, .. }) => field,

@@ -138,6 +138,16 @@ impl Model {
         self.wires.iter().find(|(_, wire)| wire.names[side] == Some(link)).map(|(n, _)| *n)
     }
 
+    /// Whatever is on its way arrives, in `order` first.
+    fn deliver_all(&mut self, order: Vec<usize>) {
+        for n in order {
+            self.step(&Step::Deliver(n));
+        }
+        while let Some(&(n, side)) = self.mailboxes().first() {
+            self.deliver(n, side);
+        }
+    }
+
     fn mailboxes(&self) -> Vec<(usize, usize)> {
         let of = |(n, wire): (&usize, &Wire)| {
             [LOW, HIGH]
@@ -303,12 +313,7 @@ proptest! {
         for side in sides {
             model.step(&Step::Renew(side));
         }
-        for n in order {
-            model.step(&Step::Deliver(n));
-        }
-        while let Some(&(n, side)) = model.mailboxes().first() {
-            model.deliver(n, side);
-        }
+        model.deliver_all(order);
         prop_assert!(model.active[LOW].is_some());
         prop_assert_eq!(model.active[LOW], model.active[HIGH]);
         prop_assert_ne!(model.active[LOW], old);
@@ -321,12 +326,7 @@ proptest! {
         let mut model = Model::new(seed);
         model.step(&Step::Want(LOW));
         model.step(&Step::Want(HIGH));
-        for n in order {
-            model.step(&Step::Deliver(n));
-        }
-        while let Some(&(n, side)) = model.mailboxes().first() {
-            model.deliver(n, side);
-        }
+        model.deliver_all(order);
         prop_assert!(model.active[LOW].is_some());
         prop_assert_eq!(model.active[LOW], model.active[HIGH]);
         prop_assert_eq!(model.dials, 2);
